@@ -1,0 +1,172 @@
+"""What kvip does with those of kube-vip's variables that are no setting of kvip's under another name.
+
+Inputs: the environment. Outputs: warnings, or a `ConfigError` where going on would change who holds a VIP, or where.
+Must not print a variable's value unless it is a switch: some of them are passwords.
+Names and meanings: kube-vip's pkg/kubevip/config_envvar.go and config_environment.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from kvip.errors import ConfigError
+
+Treatment = Literal["none", "warned", "refused"]
+When = Literal["set", "true", "false", "not /32,/128"]
+
+
+class Foreign(msgspec.Struct, frozen=True, kw_only=True):
+    """A variable of kube-vip's: what kvip does when `when` holds; otherwise the variable is accepted and has no effect."""
+
+    name: str
+    treatment: Treatment
+    when: When
+    note: str
+
+
+def parse_bool(text: str) -> bool | None:
+    """A switch as Go's strconv.ParseBool reads it, which kube-vip uses; None when it is none."""
+    if text in ("1", "t", "T", "TRUE", "true", "True"):
+        return True
+    if text in ("0", "f", "F", "FALSE", "false", "False"):
+        return False
+    return None
+
+
+def _table(treatment: Treatment, when: When, rows: dict[str, str]) -> tuple[Foreign, ...]:
+    return tuple(Foreign(name=name, treatment=treatment, when=when, note=note) for names, note in rows.items() for name in names.split())
+
+
+_BGP = (
+    "bgp_attach_ip_to_interface bgp_routerid bgp_routerinterface bgp_as bgp_peeraddress bgp_peers bgp_peeras bgp_peerpass bgp_multihop "
+    "bgp_sourceif bgp_sourceip bgp_hold_time bgp_keepalive_interval mpbgp_nexthop mpbgp_ipv4 mpbgp_ipv6 zebra_enable zebra_url "
+    "zebra_version zebra_software_name annotation"
+)
+_ROUTES = "vip_routingtableid vip_routingtabletype vip_routingprotocol vip_cleanroutingtable"
+_CONTROL_PLANE_HEALTH = (
+    "control_plane_health_check_address control_plane_health_check_period_seconds control_plane_health_check_timeout_seconds "
+    "control_plane_health_check_failure_threshold control_plane_health_check_ca_path"
+)
+
+FOREIGN: tuple[Foreign, ...] = (
+    *_table(
+        "refused",
+        "true",
+        {
+            "svc_election": "a Lease per Service (`election=per-service`) is not available in this version, and running it as `global` "
+            "would let two nodes hold one VIP (split brain); set svc_election=false on every node, kube-vip's too",
+            "per_service_election_on_demand": "a Lease for some Services only is not available in this version; set it to false on "
+            "every node, kube-vip's too",
+            "cp_enable": "kvip does not hold the control plane's VIP; leave it to a kube-vip without svc_enable, and set cp_enable=false",
+            "bgp_enable": "kvip announces by ARP and NDP only; set bgp_enable=false",
+            "vip_routingtable": "kvip announces by ARP and NDP only; set vip_routingtable=false",
+            "vip_wireguard": "kvip announces by ARP and NDP only; set vip_wireguard=false",
+            "enable_upnp": "kvip opens no ports on a gateway; set enable_upnp=false",
+            "lb_enable": "kvip does not balance the control plane (IPVS); set lb_enable=false",
+            "vip_preserve_on_leadership_loss": "a VIP that stays on a node without its Lease is answered for by two nodes; set it to false",
+            "vip_ddns": "kvip takes addresses, not names that DHCP registers; set vip_ddns=false",
+        },
+    ),
+    *_table(
+        "refused",
+        "false",
+        {
+            "svc_enable": "VIPs of Services are all that kvip holds; unset it, or do not run kvip here",
+            "vip_arp": "kvip announces by ARP and NDP only; unset it, or do not run kvip here",
+            "lb_class_legacy_handling": "to leave Services without a class alone, set lb_class_only=true instead",
+        },
+    ),
+    *_table(
+        "refused",
+        "set",
+        {
+            "svc_namespace": "kvip holds the VIPs of Services in all namespaces; unset it",
+            "config_file": "kvip does not read kube-vip's configuration file, which may say who holds a VIP; move its settings to "
+            "kvip's own file (`KVIP_CONFIG`) and unset it",
+        },
+    ),
+    *_table(
+        "warned",
+        "not /32,/128",
+        {"vip_subnet": "kvip binds VIPs as /32 and /128, always"},
+    ),
+    *_table(
+        "warned",
+        "true",
+        {
+            "enable_service_security": "kvip does not filter the ports of a VIP",
+            "vip_loseleadership": "kvip does not give up a VIP when a NIC loses its link",
+            "vip_allow_interface_not_up": "kvip has `wait-for-interface` for a NIC that is not there yet",
+            "disable_service_updates": "kvip writes status.loadBalancer of the Services it serves",
+            "enable_node_labeling": "kvip writes no labels to Nodes",
+            "egress_withnftables egress_enableinternalsnat egress_clean EGRESS_CLEAN": "egress through a VIP is not available",
+        },
+    ),
+    *_table(
+        "warned",
+        "set",
+        {
+            "egress_podcidr egress_servicecidr": "egress through a VIP is not available",
+            "mirror_dest_interface": "kvip does not mirror traffic",
+            "address vip_address": "kvip does not hold the control plane's VIP",
+            "health_check_port": "kvip answers `/healthz` and `/readyz` on `metrics-address`",
+            "kubernetes_addr": "the API server's address comes from the kubeconfig or the cluster",
+        },
+    ),
+    *_table(
+        "none",
+        "set",
+        {
+            "vip_leaderelection": "VIPs of Services are always elected for",
+            "vip_leasename": "names the control plane's Lease; `lease-name` is the one of Services",
+            "vip_leaseannotations": "concerns the control plane's Lease",
+            "port cp_detect vip_singlenode vip_startleader": "concerns the control plane",
+            "lb_port lb_fwdmethod backend_health_check_interval": "concerns lb_enable",
+            _CONTROL_PLANE_HEALTH: "concerns the control plane",
+            _BGP: "concerns BGP",
+            _ROUTES: "concerns the routing-table mode",
+            "dns_mode dhcp_mode dhcp_backoff_attempts": "a VIP that is a name or asks for DHCP is refused with an Event on its Service",
+            "vip_loseleadership_timeout_seconds": "concerns vip_loseleadership",
+            "vip_skipdad": "kvip's election replaces duplicate address detection; it never waits for it",
+            "vip_interfaceloglobal": "kvip's addresses have global scope",
+            "enable_endpoints": "kvip reads EndpointSlices",
+            "instance_name": "names kube-vip's own firewall tables",
+            "iptables_backend debounce_time vip_configmap": "kube-vip does not use it either",
+        },
+    ),
+)
+"""Every variable of kube-vip's that is no alias of a setting."""
+
+_HOST_PREFIXES = frozenset({"32", "/32", "128", "/128"})
+
+
+def _holds(foreign: Foreign, text: str) -> bool:
+    if foreign.when == "set":
+        return True
+    if foreign.when == "not /32,/128":
+        return not _HOST_PREFIXES.issuperset(text.split(","))
+    switch = parse_bool(text)
+    if switch is None:
+        problem = f"true or false is expected, got {text[:60]!r}"
+        raise ConfigError(foreign.name, problem, source=f"variable {foreign.name}")
+    return switch == (foreign.when == "true")
+
+
+def judge(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Warnings about kube-vip's variables that kvip does not follow.
+
+    Raises ConfigError for one that would change who holds a VIP or where, and for a switch that is none.
+    An empty value counts as not set, as it does for kube-vip.
+    """
+    warnings: list[str] = []
+    for foreign in FOREIGN:
+        text = environ.get(foreign.name, "")
+        if not text or foreign.treatment == "none" or not _holds(foreign, text):
+            continue
+        if foreign.treatment == "refused":
+            raise ConfigError(foreign.name, foreign.note, source=f"variable {foreign.name}")
+        warnings.append(f"variable {foreign.name} is ignored: {foreign.note}")
+    return tuple(warnings)

@@ -1,0 +1,45 @@
+"""The `kvip` command: picks the subcommand. Exit codes: 0 done, 1 failed, 2 a setting or argument cannot be used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from kvip import __version__
+from kvip.cli import manager
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "manager": (manager.main, "run the daemon: hold and announce the VIPs of LoadBalancer Services"),
+}
+
+
+def usage() -> str:
+    """The list of commands."""
+    lines = [f"  {name:10} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: kvip COMMAND [options]",
+            "       kvip --version",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "kvip COMMAND --help lists a command's options.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in ("-V", "--version", "version"):
+        print(f"kvip {__version__}")
+        return 0
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    command = COMMANDS.get(arguments[0])
+    if command is None:
+        print(f"kvip: there is no command {arguments[0]!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    return command[0](arguments[1:])

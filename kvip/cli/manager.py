@@ -1,0 +1,42 @@
+"""`kvip manager`: reads the settings, sets up logging and the event loop, and runs the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from kvip import config, log
+from kvip.daemon import app
+from kvip.errors import ConfigError, KvipError
+
+logger = logging.getLogger("kvip.cli.manager")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the daemon; 0 after a stop by signal, 2 for a setting that cannot be used, 1 for anything else."""
+    try:
+        loaded = config.load(argv, os.environ)
+    except ConfigError as error:
+        print(f"kvip: {error}", file=sys.stderr)
+        return 2
+    settings = loaded.settings
+    log.setup(settings.log_format, settings.log_level)
+    for warning in loaded.warnings:
+        logger.warning("setting", extra={"reason": warning})
+    factory = uvloop.new_event_loop if settings.loop == "uvloop" else asyncio.new_event_loop
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(app.run(settings))
+    except ConfigError as error:
+        logger.critical("a setting cannot be used here", extra={"reason": str(error)})
+        print(f"kvip: {error}", file=sys.stderr)
+        return 2
+    except KvipError as error:
+        logger.critical("kvip cannot run", extra={"reason": str(error)})
+        return 1
+    return 0

@@ -1,0 +1,308 @@
+"""Reads the settings: flag > KVIP_ variable > kube-vip's variable > TOML file > default, and checks them.
+
+Inputs: arguments, environment, files through a port. Outputs: `Loaded` (settings and warnings), flags for a parser.
+Raises ConfigError, and nothing else, for what cannot be used. Must not log, and must not touch the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import NoReturn, Protocol
+
+import msgspec
+
+from kvip.aliases import FOREIGN, Foreign, judge, parse_bool
+from kvip.checks import check_settings, parse_number, parse_value, shown
+from kvip.errors import ConfigError
+from kvip.settings import OPTIONS, Option, Settings
+
+_SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_MAX_FILE_BYTES = 1 << 20
+_OWN_VARIABLES = frozenset({"KVIP_CONFIG", "KVIP_NO_EXTENSIONS", *(option.variable for option in OPTIONS)})
+# kubelet describes each Service of the pod's namespace in variables (envVars.go): a Service named "kvip" gives these.
+_SERVICE_LINK = re.compile(r"KVIP_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+_ALIASES = frozenset(alias for option in OPTIONS for alias in option.alias)
+_FOREIGN = frozenset(foreign.name for foreign in FOREIGN)
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of a daemon, and what its operator should be told about them."""
+
+    settings: Settings
+    warnings: tuple[str, ...] = ()
+
+
+class Files(Protocol):
+    """What `load` asks of the file system. `read` raises OSError."""
+
+    def read(self, path: str) -> bytes: ...
+
+    def exists(self, path: str) -> bool: ...
+
+
+class SystemFiles:
+    """The file system."""
+
+    def read(self, path: str) -> bytes:
+        with open(path, "rb") as file:
+            return file.read(_MAX_FILE_BYTES + 1)
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+
+class _Given(msgspec.Struct, frozen=True, kw_only=True):
+    """A value as it was given: text from a flag or variable, any TOML type from a file."""
+
+    value: object
+    source: str
+    alias: str = ""
+    """The kube-vip variable it came from; empty otherwise."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError("command line", message if len(message) <= 200 else f"{message[:200]}...")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of all settings to a parser. Values stay text, under the field's name; absent ones are left out."""
+    parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="TOML file with settings")
+    for option in OPTIONS:
+        unit = f" [{option.unit}]" if option.unit else ""
+        text = f"{option.help}{unit} (default: {option.shown_default})".replace("%", "%%").replace("`", "")
+        switch = option.kind == "switch"
+        choices = ("true", "false") if switch else option.choices
+        parser.add_argument(
+            option.flag,
+            dest=option.field,
+            default=argparse.SUPPRESS,
+            help=text,
+            nargs="?" if switch else None,
+            const="true" if switch else None,
+            metavar="|".join(filter(None, choices)) or option.name.rpartition("-")[2].upper(),
+        )
+
+
+def load(argv: Sequence[str], environ: Mapping[str, str], *, files: Files | None = None, hostname: str | None = None) -> Loaded:
+    """Settings from flags (without the command's name), environment and TOML file.
+
+    Raises ConfigError with the setting's name and the source of the value. `files` and `hostname` default to this machine's.
+    """
+    files = SystemFiles() if files is None else files
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    add_arguments(parser)
+    flags: dict[str, str] = vars(parser.parse_args(list(argv)))
+    warnings: list[str] = []
+    given = _gather(flags, environ, _toml(flags, environ, files))
+    _refuse_contradiction(given.get("election"), environ)
+    warnings += judge(environ)
+    values = {option.field: option.default for option in OPTIONS}
+    for option in OPTIONS:
+        if value := given.get(option.field):
+            values[option.field] = parse_value(option, _from_kube_vip(option, value, warnings), source=value.source)
+    sources = {"node_name": "the hostname; set node-name"} | {field: value.source for field, value in given.items()}
+    _resolve(values, given, environ, files=files, hostname=socket.gethostname() if hostname is None else hostname)
+    settings = msgspec.convert(values, Settings)
+    check_settings(settings, sources)
+    warnings += _unknown_variables(environ)
+    return Loaded(settings=settings, warnings=tuple(warnings))
+
+
+def _toml(flags: Mapping[str, str], environ: Mapping[str, str], files: Files) -> dict[str, _Given]:
+    """The TOML file's values by field."""
+    path, source = flags.get("config", ""), "flag --config"
+    if "config" not in flags:
+        path, source = environ.get("KVIP_CONFIG", ""), "variable KVIP_CONFIG"
+    if not path:
+        return {}
+    try:
+        content = files.read(path)
+        if len(content) > _MAX_FILE_BYTES:
+            raise ConfigError("config", f"{shown(path)} is larger than {_MAX_FILE_BYTES} bytes", source=source)
+        table = tomllib.loads(content.decode())
+    except OSError as error:
+        raise ConfigError("config", f"cannot read {shown(path)}: {error.strerror or error}", source=source) from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, a NUL in the path, integers of 4,300 digits
+        raise ConfigError("config", f"{shown(path)} is not TOML: {str(error)[:200]}", source=source) from error
+    by_name = {option.name: option for option in OPTIONS}
+    for key in table:
+        if key not in by_name:
+            raise ConfigError(key[:60], f"no such setting{_guess(key, by_name)}", source=f"file {path}")
+    return {by_name[key].field: _Given(value=value, source=f"file {path}") for key, value in table.items()}
+
+
+def _gather(flags: Mapping[str, str], environ: Mapping[str, str], toml: Mapping[str, _Given]) -> dict[str, _Given]:
+    """The value that counts for each setting that was given one. An empty variable is not set."""
+    given = dict(toml)
+    for option in OPTIONS:
+        for alias in reversed(option.alias):
+            if environ.get(alias):
+                given[option.field] = _Given(value=environ[alias], source=f"variable {alias}", alias=alias)
+        if environ.get(option.variable):
+            given[option.field] = _Given(value=environ[option.variable], source=f"variable {option.variable}")
+        if option.field in flags:
+            given[option.field] = _Given(value=flags[option.field], source=f"flag {option.flag}")
+    return given
+
+
+def _from_kube_vip(option: Option, given: _Given, warnings: list[str]) -> object:
+    """The value of one of kube-vip's variables in kvip's terms."""
+    if given.alias == "vip_loglevel" and isinstance(given.value, str) and re.fullmatch(r"[+-]?[0-9]{1,9}", given.value):
+        level = int(given.value)  # Go's log/slog: debug -4, info 0, warn 4, error 8
+        return "debug" if level < 0 else "info" if level < 4 else "warning" if level < 8 else "error"
+    if given.alias == "vip_arpRate":
+        in_millis = msgspec.structs.replace(option, kind="integer", unit="milliseconds", zero="", at_least=0, at_most=86_400_000)
+        millis = parse_number(in_millis, given.value, source=given.source)
+        if millis < 500:  # kube-vip's own rule
+            warnings.append(f"variable vip_arpRate: {millis:g} ms is below 500 ms, 3000 ms is used, as kube-vip does")
+            millis = 3000
+        return millis / 1000
+    return given.value
+
+
+def _resolve(
+    values: dict[str, str | float | bool], given: Mapping[str, _Given], environ: Mapping[str, str], *, files: Files, hostname: str
+) -> None:
+    """Replace "not set" and "automatic" by what they stand for."""
+    # Node names are lower-case (RFC 1123 subdomains); kubelet lower-cases the hostname for its own.
+    values["node_name"] = str(values["node_name"] or hostname).lower()
+    values["election"] = _election(str(values["election"]), given)
+    values["address_lifetime_s"] = values["address_lifetime_s"] or 60
+    if values["metrics_address"] == "off":
+        values["metrics_address"] = ""
+    values["kubeconfig"] = _kubeconfig(str(values["kubeconfig"]), given.get("kubeconfig"), environ, files)
+    namespace = given.get("namespace")
+    if namespace and namespace.alias and files.exists(f"{_SERVICE_ACCOUNT}/namespace"):
+        _check_pod_namespace(str(namespace.value), files)
+
+
+def _election(mode: str, given: Mapping[str, _Given]) -> str:
+    if mode in ("claims", "per-service"):
+        problem = (
+            f"{mode!r} is not available in this version, and running it as 'global' would let two nodes hold one VIP (split brain); "
+            "set election=global on every node"
+        )
+        raise ConfigError("election", problem, source=given["election"].source)
+    return "global"
+
+
+def _refuse_contradiction(election: _Given | None, environ: Mapping[str, str]) -> None:
+    if election is not None and election.value == "global" and parse_bool(environ.get("svc_election", "")):
+        problem = "'global' contradicts svc_election=true; unset svc_election, on every node"
+        raise ConfigError("election", problem, source=f"{election.source}, variable svc_election")
+
+
+def _kubeconfig(path: str, given: _Given | None, environ: Mapping[str, str], files: Files) -> str:
+    """The kubeconfig to use; empty for the pod's service account."""
+    if path and given:
+        # KUBECONFIG may list several files, of which kubectl skips those that are missing.
+        if not any(files.exists(part) for part in (path.split(":") if given.alias == "KUBECONFIG" else [path]) if part):
+            raise ConfigError("kubeconfig", f"{shown(path)} does not exist", source=given.source)
+        return path
+    if environ.get("KUBERNETES_SERVICE_HOST") and files.exists(f"{_SERVICE_ACCOUNT}/token"):
+        return ""
+    home = environ.get("HOME", "")
+    candidates = ["/etc/kubernetes/admin.conf", *([f"{home}/.kube/config"] if home else [])]
+    return next((candidate for candidate in candidates if files.exists(candidate)), "")
+
+
+def _check_pod_namespace(namespace: str, files: Files) -> None:
+    """kube-vip keeps the Lease of Services in its pod's namespace, whatever cp_namespace says (pkg/lease: NamespaceName)."""
+    try:
+        own = files.read(f"{_SERVICE_ACCOUNT}/namespace").decode(errors="replace").strip()
+    except OSError:
+        return
+    if own and own != namespace:
+        problem = (
+            f"kube-vip would keep its Lease in the pod's namespace {shown(own)} and not in {shown(namespace)}; "
+            "set KVIP_NAMESPACE to the namespace that all nodes use"
+        )
+        raise ConfigError("namespace", problem, source="variable cp_namespace")
+
+
+def _guess(name: str, known: Mapping[str, object] | frozenset[str]) -> str:
+    near = difflib.get_close_matches(name[:60], list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    warnings = []
+    for name in sorted(environ):
+        if name.startswith("KVIP_") and name not in _OWN_VARIABLES:
+            if not name.startswith("KVIP_LAB_") and not _SERVICE_LINK.fullmatch(name):
+                warnings.append(f"variable {name[:60]} is no setting{_guess(name, _OWN_VARIABLES)}")
+        elif name.startswith(("vip_", "svc_")) and name not in _ALIASES | _FOREIGN:
+            warnings.append(f"variable {name[:60]} is not known and ignored{_guess(name, _ALIASES | _FOREIGN)}")
+    return warnings
+
+
+_HEAD = """# Configuration
+
+Generated from `kvip/settings.py` and `kvip/aliases.py`; edit those.
+
+A setting is taken from the first of: its flag, its `KVIP_` variable, kube-vip's variable for it, the TOML file
+(`--config FILE` or `KVIP_CONFIG`), its default. An empty variable counts as not set. In the file a setting is called as its
+flag without the dashes in front: `lease-duration = 5`. Times are numbers of seconds. A value that cannot be used ends kvip with
+exit code 2 and a message that names the setting and where the value came from.
+
+## Settings
+
+| flag | variable | kube-vip's variable | default | meaning |
+|--|--|--|--|--|
+"""
+_KUBE_VIP = """
+`vip_arpRate` is in milliseconds; below 500 it means 3000, as for kube-vip. `vip_loglevel` is a number of Go's slog (-4, 0, 4, 8) or a name.
+An `interface` called `auto` is refused. `cp_namespace` is refused where kube-vip would not follow it: in a pod of another namespace.
+
+## kube-vip's other variables
+
+Switches are read as kube-vip reads them (1, t, true, 0, f, false, ...). "Refused" means that kvip does not start, because going on
+would change who holds a VIP, or where. "Warning" means that it starts, says so, and does without. "No effect" is silent.
+
+| variable | kvip | why |
+|--|--|--|
+"""
+
+
+def reference_markdown() -> str:
+    """docs/configuration.md: every setting, and what kvip does with each of kube-vip's variables."""
+    settings = [
+        "| "
+        + " | ".join(
+            [
+                f"`{option.flag}`",
+                f"`{option.variable}`",
+                ", ".join(f"`{alias}`" for alias in option.alias),
+                option.shown_default,
+                _meaning(option),
+            ]
+        )
+        + " |"
+        for option in OPTIONS
+    ]
+    foreign = [f"| `{item.name}` | {_treatment(item)} | {item.note} |" for item in FOREIGN]
+    return _HEAD + "\n".join(settings) + "\n" + _KUBE_VIP + "\n".join(foreign) + "\n"
+
+
+def _meaning(option: Option) -> str:
+    notes = [option.unit] if option.unit else []
+    if option.at_least is not None:
+        notes.append(f"{option.at_least:.12g} to {option.at_most:.12g}")
+    if option.zero:
+        notes.append(f"0 = {option.zero}")
+    if option.kind == "choice":
+        notes.append("one of " + ", ".join(f"`{choice}`" for choice in option.choices if choice))
+    return option.help + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _treatment(foreign: Foreign) -> str:
+    word = {"none": "no effect", "warned": "warning", "refused": "refused"}[foreign.treatment]
+    when = {"set": "", "true": " when true", "false": " when false", "not /32,/128": " unless `32`, `128` or both"}[foreign.when]
+    return word + when

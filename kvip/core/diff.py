@@ -1,0 +1,110 @@
+"""The difference between what should be bound and what is: one VIP in, ordered actions out.
+
+Pure. It must not act, wait, or guess: what is not known leads to no action, except that a VIP without a permit
+is always let go of.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kvip.core.facts import Bound
+from kvip.core.model import Address, Link, Vip, host_prefix
+
+DADFAILED = 0x08
+"""IFA_F_DADFAILED (linux/if_addr.h): the kernel does not use the address."""
+
+
+class LetGo(msgspec.Struct, frozen=True, kw_only=True):
+    """Stop announcing, then remove this address."""
+
+    vip: Vip
+    address: Address
+    reason: str
+
+
+class Take(msgspec.Struct, frozen=True, kw_only=True):
+    """Bind the VIP to the NIC, then announce it."""
+
+    vip: Vip
+    link: Link
+
+
+class Refresh(msgspec.Struct, frozen=True, kw_only=True):
+    """Renew the lifetime of an address that is bound; nothing is announced."""
+
+    vip: Vip
+    link: Link
+
+
+class Conflict(msgspec.Struct, frozen=True, kw_only=True):
+    """The address is on this node without kvip's mark: report it, leave it alone."""
+
+    vip: Vip
+    address: Address
+
+
+Action = LetGo | Take | Refresh | Conflict
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be true of one VIP on this node."""
+
+    vip: Vip
+    known: bool
+    """False: the desire is not known yet (unsynced caches), so nothing is withdrawn for lack of a claimant."""
+    claimed: bool
+    eligible: bool | None = True
+    """False: claimed, but nothing on this node serves it (externalTrafficPolicy Local); None: not known yet."""
+    permitted: bool
+    link: Link | None
+    """The NIC to bind to; None when it is not there."""
+
+
+def plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: int) -> tuple[Action, ...]:
+    """Actions that bring one VIP from its facts to what is wanted, let-gos first."""
+    mine = [b for b in bound if b.address.marked]
+    foreign = [b.address for b in bound if not b.address.marked]
+    if not wanted.permitted:
+        return tuple(LetGo(vip=wanted.vip, address=b.address, reason="no permit") for b in mine)
+    if not wanted.known:
+        return ()
+    if not wanted.claimed:
+        return tuple(LetGo(vip=wanted.vip, address=b.address, reason="no claimant") for b in mine)
+    if wanted.eligible is None:
+        return ()
+    if not wanted.eligible:
+        return tuple(LetGo(vip=wanted.vip, address=b.address, reason="no local endpoint") for b in mine)
+    if foreign:
+        gone = tuple(LetGo(vip=wanted.vip, address=b.address, reason="address in use on this node") for b in mine)
+        return (*gone, *(Conflict(vip=wanted.vip, address=address) for address in foreign))
+    if wanted.link is None:
+        return ()
+    actions: list[Action] = []
+    right: Bound | None = None
+    for b in mine:
+        fault = _fault(wanted, b.address)
+        if fault:
+            actions.append(LetGo(vip=wanted.vip, address=b.address, reason=fault))
+        else:
+            right = b
+    if right is None:
+        actions.append(Take(vip=wanted.vip, link=wanted.link))
+    elif refresh_due(right, now=now, lifetime_s=lifetime_s):
+        actions.append(Refresh(vip=wanted.vip, link=wanted.link))
+    return tuple(actions)
+
+
+def refresh_due(bound: Bound, *, now: float, lifetime_s: int) -> bool:
+    """True when a third of the lifetime has passed, or the lifetime is not one of ours."""
+    return bound.expires_at is None or bound.expires_at - now < lifetime_s * 2 / 3
+
+
+def _fault(wanted: Wanted, address: Address) -> str:
+    if wanted.link is not None and address.index != wanted.link.index:
+        return "wrong NIC"
+    if address.prefix_len != host_prefix(wanted.vip):
+        return "wrong prefix length"
+    if address.flags & DADFAILED:
+        return "duplicate address detected by the kernel"
+    return ""

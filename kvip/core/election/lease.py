@@ -1,0 +1,196 @@
+"""One shared Lease, with client-go's semantics and kvip's fencing: the pure state machine of mode `global`.
+
+Input: what was read of the Lease, answers to writes, and the time (CLOCK_BOOTTIME seconds). Output: what to write
+and until when this node may act. It must not do I/O, nor decide by timestamps found in the Lease: only by
+when it saw the Lease change (client-go: tools/leaderelection).
+
+Rules: a renewal counts only if its answer comes while the last one is still valid, and is valid from the instant
+the request was handed over. Another node may take the Lease only after it watched it stand still for the whole duration.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from kvip.core.model import Incarnation
+from kvip.core.objects import Lease
+
+RELEASED_ANNOTATION = "kvip.io/released"
+"""`<incarnation>/<leaseTransitions>` of the last kvip that released this Lease, so that a release by kvip is told from one by client-go."""
+
+_INCARNATION = re.compile(r".+_[0-9a-f]{32}")
+FOREIGN_RELEASE_WAIT_S = 2.0
+"""client-go releases the Lease before its holder removed its addresses."""
+
+
+class Timers(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds. lease_duration > renew_deadline > retry_period."""
+
+    lease_duration_s: float
+    renew_deadline_s: float
+    retry_period_s: float
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """The Lease as last seen; `holder` "" = released, `version` "" = absent.
+
+    An absent Lease that was there before is not free at once: its holder may not know yet. `duration_s` is then how long to wait.
+    """
+
+    holder: str
+    version: str
+    duration_s: float
+    transitions: int
+    released_by_kvip: bool
+    changed_at: float
+    """When this node first saw this version."""
+    seen_at: float
+    """When this node last read the Lease."""
+
+
+class Election(msgspec.Struct, frozen=True, kw_only=True):
+    """One node's knowledge of the Lease. `valid_until` None = not holding."""
+
+    incarnation: Incarnation
+    timers: Timers
+    view: View | None = None
+    valid_until: float | None = None
+    shortest_duration_s: float | None = None
+    """Smallest leaseDurationSeconds seen with a holder: other holders' timers bound ours."""
+    retired: frozenset[str] = frozenset()
+    """Former incarnations of this very process (or of a predecessor known to be dead): theirs is free at once."""
+
+    @property
+    def holding(self) -> bool:
+        """Does this node hold the Lease, as far as the last confirmed write says?"""
+        return self.valid_until is not None
+
+
+class Take(msgspec.Struct, frozen=True, kw_only=True):
+    """Write the Lease with oneself as holder on `version` ("" = create it)."""
+
+    version: str
+    transitions: int
+
+
+class Renew(msgspec.Struct, frozen=True, kw_only=True):
+    """Write the Lease again, oneself still the holder, on `version`."""
+
+    version: str
+    transitions: int
+
+
+class Wait(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing to write before `until`."""
+
+    until: float
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """This node held the Lease and does not any more: fence now."""
+
+    reason: str
+
+
+Decision = Take | Renew | Wait | Lost
+
+
+def deadline_s(election: Election) -> float:
+    """The renew deadline in force: one's own, or 0.6 of the shortest duration another holder of this Lease published."""
+    own = election.timers.renew_deadline_s
+    return own if election.shortest_duration_s is None else min(own, 0.6 * election.shortest_duration_s)
+
+
+def observe(election: Election, lease: Lease | None, *, now: float) -> Election:
+    """Take in the Lease as read or watched; a version older than the one known is ignored."""
+    known = election.view
+    if lease is None:
+        if known is not None and not known.version:
+            return msgspec.structs.replace(election, view=msgspec.structs.replace(known, seen_at=now))
+        silence = max(known.duration_s, election.timers.lease_duration_s) if known is not None else 0.0
+        absent = View(holder="", version="", duration_s=silence, transitions=0, released_by_kvip=False, changed_at=now, seen_at=now)
+        return msgspec.structs.replace(election, view=absent)
+    version = lease.metadata.resource_version
+    if known is not None and known.version:
+        if version == known.version:
+            return msgspec.structs.replace(election, view=msgspec.structs.replace(known, seen_at=now))
+        if is_older(version, known.version):
+            return election
+    holder = lease.spec.holder_identity or ""
+    duration = float(lease.spec.lease_duration_seconds or 0)
+    transitions = lease.spec.lease_transitions or 0
+    released = (lease.metadata.annotations or {}).get(RELEASED_ANNOTATION, "")
+    view = View(
+        holder=holder,
+        version=version,
+        duration_s=duration,
+        transitions=transitions,
+        released_by_kvip=not holder and released.endswith(f"/{transitions}"),
+        changed_at=now,
+        seen_at=now,
+    )
+    shortest = election.shortest_duration_s
+    if holder and duration > 0:
+        shortest = duration if shortest is None else min(shortest, duration)
+    return msgspec.structs.replace(election, view=view, shortest_duration_s=shortest)
+
+
+def is_older(version: str, than: str) -> bool:
+    """resourceVersion order; both are decimal numbers (Kubernetes API conventions, "Resource Versions", KEP-5504)."""
+    return version.isdigit() and than.isdigit() and int(version) < int(than)
+
+
+def free_at(election: Election) -> float | None:
+    """When the Lease is free for this node to take; None = it is its own."""
+    view = election.view
+    if view is None:
+        return float("inf")
+    if not view.version:
+        return view.changed_at + view.duration_s
+    if view.holder in election.retired:
+        return view.changed_at
+    if view.holder == election.incarnation:
+        return None
+    if not view.holder:
+        return view.changed_at if view.released_by_kvip else view.changed_at + FOREIGN_RELEASE_WAIT_S
+    stretch = 1.0 if _INCARNATION.fullmatch(view.holder) else 2.0
+    return view.changed_at + stretch * max(view.duration_s, election.timers.lease_duration_s)
+
+
+def decide(election: Election, *, now: float, renewed_at: float = 0.0) -> Decision:
+    """What to do now. `renewed_at`: when the last renewal was handed over."""
+    view = election.view
+    if election.valid_until is not None:
+        if now >= election.valid_until:
+            return Lost(reason="renew deadline")
+        if view is None or not view.version:
+            return Lost(reason="lease deleted")
+        if view.holder != election.incarnation:
+            return Lost(reason="lease taken by another")
+        due = renewed_at + election.timers.retry_period_s
+        return Renew(version=view.version, transitions=view.transitions) if now >= due else Wait(until=due)
+    if view is None:
+        return Wait(until=now + election.timers.retry_period_s)
+    free = free_at(election)
+    if free is None:
+        return Renew(version=view.version, transitions=view.transitions)
+    if now < free:
+        return Wait(until=free)
+    return Take(version=view.version, transitions=view.transitions + (1 if view.version else 0))
+
+
+def confirmed(election: Election, lease: Lease, *, sent_at: float, now: float) -> Election:
+    """A write was answered with success: valid from the instant it was sent, unless the answer came too late to count."""
+    until = sent_at + deadline_s(election)
+    known = observe(election, lease, now=now)
+    in_time = now < until and (election.valid_until is None or now < election.valid_until)
+    return msgspec.structs.replace(known, valid_until=until if in_time else election.valid_until)
+
+
+def fenced(election: Election, incarnation: Incarnation) -> Election:
+    """After a fence: nothing is held, and a new incarnation starts. Answers to the old one no longer count."""
+    return msgspec.structs.replace(
+        election, incarnation=incarnation, valid_until=None, retired=election.retired | {str(election.incarnation)}
+    )

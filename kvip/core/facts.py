@@ -1,0 +1,89 @@
+"""What the kernel said last: addresses and NICs.
+
+Input: complete dumps, confirmed results of kvip's own requests, link messages. Output: the facts of one VIP.
+An address message that contradicts the facts does not change them: it calls for a dump, because messages of
+kvip's own changes arrive late and out of step with its requests.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+import msgspec
+
+from kvip.core.desired import Network
+from kvip.core.model import Address, IfIndex, Link, Vip
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """An address on a NIC, with the instant at which the kernel will drop it."""
+
+    address: Address
+    expires_at: float | None
+    """CLOCK_BOOTTIME seconds; None = never."""
+
+
+class Facts:
+    """The kernel's addresses by value, and its NICs by index."""
+
+    def __init__(self) -> None:
+        self._bound: dict[Vip, dict[IfIndex, Bound]] = {}
+        self._marked: dict[Vip, None] = {}
+        self.links: dict[IfIndex, Link] = {}
+
+    def replace_all(self, addresses: Iterable[Address], *, now: float) -> set[Vip]:
+        """Take over a complete dump; returns the VIPs whose facts it changed."""
+        before = {(vip, index): bound.address.marked for vip, places in self._bound.items() for index, bound in places.items()}
+        self._bound.clear()
+        self._marked.clear()
+        for address in addresses:
+            self.note_bound(address, now=now)
+        after = {(vip, index): bound.address.marked for vip, places in self._bound.items() for index, bound in places.items()}
+        return {place[0] for place, _ in before.items() ^ after.items()}
+
+    def note_bound(self, address: Address, *, now: float) -> None:
+        """The kernel confirmed that this address is there."""
+        expires_at = None if address.valid_s is None else now + address.valid_s
+        self._bound.setdefault(address.ip, {})[address.index] = Bound(address=address, expires_at=expires_at)
+        if address.marked:
+            self._marked[address.ip] = None
+
+    def note_gone(self, vip: Vip, index: IfIndex) -> None:
+        """The kernel confirmed that this address is not there."""
+        places = self._bound.get(vip)
+        if places is None:
+            return
+        places.pop(index, None)
+        if not any(bound.address.marked for bound in places.values()):
+            self._marked.pop(vip, None)
+        if not places:
+            del self._bound[vip]
+
+    def contradicted_by(self, address: Address, *, present: bool) -> bool:
+        """Does an address message say something else than the facts?"""
+        known = self._bound.get(address.ip, {}).get(address.index)
+        if not present:
+            return known is not None
+        return known is None or known.address.marked != address.marked or known.address.flags != address.flags
+
+    def bound(self, vip: Vip) -> tuple[Bound, ...]:
+        """Everywhere this address is, marked or not."""
+        return tuple(self._bound.get(vip, {}).values())
+
+    def marked(self) -> tuple[Vip, ...]:
+        """Every VIP that kvip has bound."""
+        return tuple(self._marked)
+
+    def unmarked(self) -> list[Address]:
+        """Every address that is not kvip's."""
+        return [bound.address for places in self._bound.values() for bound in places.values() if not bound.address.marked]
+
+    def networks(self) -> tuple[Network, ...]:
+        """The subnets of this node's own addresses, without host routes."""
+        found = {ipaddress.ip_network(f"{address.ip}/{address.prefix_len}", strict=False) for address in self.unmarked()}
+        return tuple(sorted((net for net in found if net.num_addresses > 1), key=str))
+
+    def link(self, name: str) -> Link | None:
+        """The NIC of this name, None when it is not there."""
+        return next((link for link in self.links.values() if link.name == name), None)

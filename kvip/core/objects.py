@@ -1,0 +1,118 @@
+"""The fields of Kubernetes objects that kvip reads, shaped as the API sends them.
+
+`kube.decode` fills these straight from the wire; everything kvip does not read is skipped there.
+Field meanings: the API reference of v1 Service, discovery.k8s.io/v1 EndpointSlice, v1 Node and
+coordination.k8s.io/v1 Lease.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """Base of the API-shaped records: camelCase on the wire, frozen here."""
+
+
+class ObjectMeta(ApiStruct, frozen=True):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    annotations: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
+class ServicePort(ApiStruct, frozen=True):
+    name: str = ""
+    protocol: str = "TCP"
+    port: int = 0
+
+
+class ServiceSpec(ApiStruct, frozen=True):
+    type: str = "ClusterIP"
+    load_balancer_class: str | None = None
+    load_balancer_ip: str = msgspec.field(default="", name="loadBalancerIP")
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
+    external_traffic_policy: str = ""
+    ip_families: tuple[str, ...] | None = None
+    ip_family_policy: str | None = None
+    ports: tuple[ServicePort, ...] | None = None
+
+
+class Ingress(ApiStruct, frozen=True, omit_defaults=True):
+    """One entry of status.loadBalancer.ingress."""
+
+    ip: str = ""
+    hostname: str = ""
+    ip_mode: str | None = None
+
+
+class LoadBalancerStatus(ApiStruct, frozen=True):
+    ingress: tuple[Ingress, ...] | None = None
+
+
+class ServiceStatus(ApiStruct, frozen=True):
+    load_balancer: LoadBalancerStatus | None = None
+
+
+class Service(ApiStruct, frozen=True):
+    metadata: ObjectMeta
+    spec: ServiceSpec = ServiceSpec()
+    status: ServiceStatus = ServiceStatus()
+
+    @property
+    def ingress(self) -> tuple[Ingress, ...]:
+        """status.loadBalancer.ingress, empty when absent."""
+        balancer = self.status.load_balancer
+        return (balancer.ingress or ()) if balancer else ()
+
+
+class EndpointConditions(ApiStruct, frozen=True):
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class Endpoint(ApiStruct, frozen=True):
+    node_name: str | None = None
+    conditions: EndpointConditions | None = None
+
+
+class EndpointSlice(ApiStruct, frozen=True):
+    """An EndpointSlice; its Service is named by the label `kubernetes.io/service-name`."""
+
+    metadata: ObjectMeta
+    endpoints: tuple[Endpoint, ...] | None = None
+
+
+class NodeAddress(ApiStruct, frozen=True):
+    type: str = ""
+    address: str = ""
+
+
+class NodeStatus(ApiStruct, frozen=True):
+    addresses: tuple[NodeAddress, ...] | None = None
+
+
+class Node(ApiStruct, frozen=True):
+    metadata: ObjectMeta
+    status: NodeStatus = NodeStatus()
+
+
+class LeaseSpec(ApiStruct, frozen=True, omit_defaults=True):
+    """coordination.k8s.io/v1 LeaseSpec. Times are RFC 3339 with microseconds, for readers only: nothing is decided by them."""
+
+    holder_identity: str | None = None
+    lease_duration_seconds: int | None = None
+    acquire_time: str | None = None
+    renew_time: str | None = None
+    lease_transitions: int | None = None
+
+
+class Lease(ApiStruct, frozen=True):
+    metadata: ObjectMeta
+    spec: LeaseSpec = LeaseSpec()

@@ -1,0 +1,1 @@
+"""The running daemon: wires core, kernel and kube together."""

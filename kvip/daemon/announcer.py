@@ -1,0 +1,234 @@
+"""Sends announcements: bursts after a take-over, repeats, refreshes, at the pace of each NIC.
+
+Input: which VIPs to announce on which NIC, and `permit`. Output: frames, and a callback when a VIP's first frame of
+a burst left. It must not decide who holds a VIP: it asks right before each batch and sends nothing without a permit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import random
+from collections.abc import Callable
+
+from kvip import metrics
+from kvip.clock import Clock
+from kvip.core.model import IfIndex, Link, Vip, is_ipv6
+from kvip.core.schedule import Priority, TokenBucket, priority_of, round_due
+from kvip.daemon.supervision import Heartbeats
+from kvip.errors import AnnounceError
+from kvip.kernel.packet import PacketSocket, build_round
+
+log = logging.getLogger(__name__)
+
+BATCH_FRAMES = 64
+RETRY_DELAY_S = 0.01
+IDLE_BEAT_S = 1.0
+
+
+class _Announcement:
+    """One VIP's announcement: where, since when, and which round comes next."""
+
+    __slots__ = ("jitter", "link", "number", "reported", "started_at", "vip")
+
+    def __init__(self, vip: Vip, link: Link, *, started_at: float) -> None:
+        self.vip = vip
+        self.link = link
+        self.started_at = started_at
+        self.number = 0
+        self.jitter = random.random()
+        self.reported = False
+
+
+class Announcer:
+    """The only sender of frames. `run` is its loop; the other methods are called from the event loop and never wait."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        heartbeats: Heartbeats,
+        permit: Callable[[Vip], float | None],
+        on_announced: Callable[[Vip, float], None],
+        refresh_s: float,
+        rate_pps: float,
+        burst: int,
+    ) -> None:
+        self._clock = clock
+        self._heartbeats = heartbeats
+        self._permit = permit
+        self._on_announced = on_announced
+        self._refresh_s = refresh_s
+        self._rate_pps = rate_pps
+        self._burst = burst
+        self._active: dict[Vip, _Announcement] = {}
+        self._due: list[tuple[float, int, _Announcement]] = []
+        self._ready: dict[IfIndex, tuple[dict[Vip, _Announcement], ...]] = {}
+        self._sockets: dict[IfIndex, PacketSocket] = {}
+        self._buckets: dict[IfIndex, TokenBucket] = {}
+        self._count = 0
+        self._wake = asyncio.Event()
+        self._broken: set[IfIndex] = set()
+
+    def start(self, vip: Vip, link: Link) -> None:
+        """Begin a burst for a VIP that was bound just now; the first round is due at once."""
+        item = _Announcement(vip, link, started_at=self._clock.now())
+        self._active[vip] = item
+        self._push(item, item.started_at)
+        self._wake.set()
+
+    def stop(self, vip: Vip) -> None:
+        """No further frame for this VIP."""
+        self._active.pop(vip, None)
+
+    def stop_all(self) -> None:
+        """No further frame for any VIP."""
+        self._active.clear()
+        self._due.clear()
+        self._ready.clear()
+
+    def announces(self, vip: Vip) -> bool:
+        """True between `start` and `stop`."""
+        return vip in self._active
+
+    def restart_on(self, link: Link) -> None:
+        """The NIC came up, or its MAC changed: announce everything on it again."""
+        self._close(link.index)
+        for vip, item in tuple(self._active.items()):
+            if item.link.index == link.index:
+                self.start(vip, link)
+
+    async def run(self) -> None:
+        """Send what is due, for ever."""
+        try:
+            while True:
+                self._heartbeats.beat("announcer")
+                self._wake.clear()
+                pause_s = self._turn()
+                if pause_s <= 0:
+                    await asyncio.sleep(0)
+                    continue
+                try:
+                    async with asyncio.timeout(min(pause_s, IDLE_BEAT_S)):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            for index in tuple(self._sockets):
+                self._close(index)
+
+    # -- one turn ----------------------------------------------------------------------------------------------------
+
+    def _push(self, item: _Announcement, due: float) -> None:
+        self._count += 1
+        heapq.heappush(self._due, (due, self._count, item))
+
+    def _turn(self) -> float:
+        """Move what is due to the queues, send at most one batch per NIC; returns seconds until the next turn."""
+        now = self._clock.now()
+        while self._due and self._due[0][0] <= now:
+            item = heapq.heappop(self._due)[2]
+            if self._active.get(item.vip) is item:
+                queues = self._ready.setdefault(item.link.index, tuple({} for _ in Priority))
+                queues[priority_of(item.number)][item.vip] = item
+        pause_s = self._due[0][0] - now if self._due else IDLE_BEAT_S
+        waiting = 0
+        for index, queues in self._ready.items():
+            pause_s = min(pause_s, self._send_some(index, queues, now))
+            waiting += sum(len(queue) for queue in queues)
+        metrics.frames_waiting.set(waiting)
+        return pause_s
+
+    def _send_some(self, index: IfIndex, queues: tuple[dict[Vip, _Announcement], ...], now: float) -> float:
+        priority = next((p for p in Priority if queues[p]), None)
+        if priority is None:
+            return IDLE_BEAT_S
+        queue = queues[priority]
+        bucket = self._buckets.get(index)
+        if bucket is None:
+            bucket = self._buckets[index] = TokenBucket(rate_pps=self._rate_pps, burst=self._burst, now=now)
+        tokens = min(bucket.available(now), BATCH_FRAMES)
+        chosen: list[_Announcement] = []
+        frames = 0
+        for vip, item in tuple(queue.items())[:BATCH_FRAMES]:
+            if self._active.get(vip) is not item:
+                del queue[vip]
+                continue
+            cost = 1 if is_ipv6(vip) else 2
+            if frames + cost > tokens:
+                break
+            chosen.append(item)
+            frames += cost
+        if not chosen:
+            return bucket.wait_s(2) + 0.0001 if queue else 0.0
+        return self._send(index, queue, chosen, bucket, priority)
+
+    def _send(
+        self, index: IfIndex, queue: dict[Vip, _Announcement], chosen: list[_Announcement], bucket: TokenBucket, priority: Priority
+    ) -> float:
+        link = chosen[0].link
+        packet_socket = self._socket(link)
+        if packet_socket is None:
+            return IDLE_BEAT_S
+        batches = build_round(link.mac, [item.vip for item in chosen])
+        ordered = [[i for i in chosen if not is_ipv6(i.vip)], [i for i in chosen if is_ipv6(i.vip)]]
+        for (frames, frame_len), items in zip(batches, [group for group in ordered if group], strict=True):
+            permitted = [item for item in items if self._permit(item.vip) is not None]
+            if len(permitted) != len(items):
+                for item in items:
+                    if item not in permitted:
+                        self.stop(item.vip)
+                        queue.pop(item.vip, None)
+                return 0.0
+            try:
+                sent = packet_socket.send(frames, frame_len)
+            except OSError as error:
+                metrics.frame_errors_total.inc()
+                if index not in self._broken:
+                    self._broken.add(index)
+                    log.warning("the NIC refuses frames; trying again", extra={"nic": link.name, "reason": str(error)})
+                self._close(index)
+                return IDLE_BEAT_S
+            if sent and index in self._broken:
+                self._broken.discard(index)
+                log.info("the NIC takes frames again", extra={"nic": link.name})
+            self._account(queue, items, sent, len(frames) // frame_len // len(items), bucket, priority)
+            if sent < len(frames) // frame_len:
+                return RETRY_DELAY_S
+        return 0.0
+
+    def _account(
+        self, queue: dict[Vip, _Announcement], items: list[_Announcement], sent: int, per_vip: int, bucket: TokenBucket, priority: Priority
+    ) -> None:
+        bucket.spend(sent)
+        now = self._clock.now()
+        for item in items[: sent // per_vip]:
+            queue.pop(item.vip, None)
+            item.number += 1
+            due = round_due(item.started_at, item.number, refresh_s=self._refresh_s, jitter=item.jitter)
+            if due is not None:
+                self._push(item, max(due, now))
+            if not item.reported:
+                item.reported = True
+                self._on_announced(item.vip, now)
+        if sent:
+            metrics.frames_total.labels("ipv4" if per_vip == 2 else "ipv6", priority.name.lower()).inc(sent)
+
+    def _socket(self, link: Link) -> PacketSocket | None:
+        packet_socket = self._sockets.get(link.index)
+        if packet_socket is None:
+            try:
+                packet_socket = self._sockets[link.index] = PacketSocket(link)
+            except AnnounceError as error:
+                metrics.frame_errors_total.inc()
+                if link.index not in self._broken:
+                    self._broken.add(link.index)
+                    log.warning("no packet socket; trying again", extra={"nic": link.name, "reason": str(error)})
+                return None
+        return packet_socket
+
+    def _close(self, index: IfIndex) -> None:
+        packet_socket = self._sockets.pop(index, None)
+        if packet_socket is not None:
+            packet_socket.close()

@@ -1,0 +1,165 @@
+"""What is asked of this node, kept up to date one Service at a time.
+
+Input: the informers' stores and the kernel's facts. Output: the ledger, and `wanted(vip)` for the planner. It must
+not act: reading a Service only changes the ledger and says which VIPs to look at again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from kvip.clock import Clock
+from kvip.core.desired import SERVICE_NAME_LABEL, Rules, Surroundings, Wish, interpret, serves_here
+from kvip.core.diff import Wanted
+from kvip.core.facts import Facts
+from kvip.core.ledger import Claimant, Ledger
+from kvip.core.model import Link, ServiceKey, Uid, Vip
+from kvip.core.objects import EndpointSlice, Node, Service
+from kvip.daemon.publisher import Publisher
+from kvip.kube.informer import Informer
+
+log = logging.getLogger(__name__)
+
+
+class Desire:
+    """Owns the ledger's content; reads the stores, never writes them."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        services: Informer[Service],
+        slices: Informer[EndpointSlice],
+        nodes: Informer[Node],
+        facts: Facts,
+        rules: Rules,
+        node: str,
+        clock: Clock,
+        publisher: Publisher,
+        on_ledger_changed: Callable[[], None],
+    ) -> None:
+        self.ledger = ledger
+        self._services = services
+        self._slices = slices
+        self._nodes = nodes
+        self._facts = facts
+        self._rules = rules
+        self._node = node
+        self._clock = clock
+        self._publisher = publisher
+        self._on_ledger_changed = on_ledger_changed
+        self._surroundings = Surroundings()
+        self._slices_of: dict[ServiceKey, set[str]] = {}
+        self._service_of: dict[str, ServiceKey] = {}
+        self._local_only: set[ServiceKey] = set()
+        self._wishes: dict[ServiceKey, Wish] = {}
+        self._former: dict[Vip, tuple[Claimant, ...]] = {}
+
+    @property
+    def synced(self) -> bool:
+        """Are the caches that decide about claims complete?"""
+        return self._services.synced and self._nodes.synced
+
+    def known_services(self) -> set[ServiceKey]:
+        """Every Service that exists or has a claim."""
+        return {ServiceKey(key) for key in self._services.store} | set(self.ledger.services())
+
+    def slice_changed(self, key: str) -> ServiceKey | None:
+        """An EndpointSlice changed: returns its Service. The slices of a Service are told by its name in their label."""
+        piece: EndpointSlice | None = self._slices.store.get(key)
+        before = self._service_of.pop(key, None)
+        if before is not None:
+            self._slices_of.get(before, set()).discard(key)
+        name = (piece.metadata.labels or {}).get(SERVICE_NAME_LABEL) if piece else None
+        if piece is None or not name:
+            return before
+        service = ServiceKey(f"{piece.metadata.namespace}/{name}")
+        self._service_of[key] = service
+        self._slices_of.setdefault(service, set()).add(key)
+        return service
+
+    def surroundings_changed(self) -> bool:
+        """Take in the addresses that are taken already; True when they differ from before."""
+        node_addresses = frozenset(
+            Vip(address.address) for node in self._nodes.store.values() for address in node.status.addresses or () if "IP" in address.type
+        )
+        surroundings = Surroundings(
+            local_addresses=frozenset(address.ip for address in self._facts.unmarked()),
+            node_addresses=node_addresses,
+            networks=self._facts.networks(),
+        )
+        changed = surroundings != self._surroundings
+        self._surroundings = surroundings
+        return changed
+
+    def read(self, key: ServiceKey) -> set[Vip]:
+        """Bring the ledger in line with one Service; returns the VIPs to look at again."""
+        service: Service | None = self._services.store.get(key)
+        before = {vip: tuple(self.ledger.claimants(vip).values()) for vip in self.ledger.claims_of(key)}
+        former = self._wishes.get(key)
+        if service is None:
+            touched = self.ledger.drop(key)
+            self._wishes.pop(key, None)
+            self._local_only.discard(key)
+            if former is not None:
+                self._publisher.forget(former.uid)
+        else:
+            touched = self._read_existing(key, service, former)
+        for vip, claimants in before.items():
+            if not self.ledger.claimants(vip):
+                self._former[vip] = claimants
+        for vip in self.ledger.claims_of(key):
+            self._former.pop(vip, None)
+        if touched:
+            self._on_ledger_changed()
+        return touched | set(before) | set(self.ledger.claims_of(key))
+
+    def _read_existing(self, key: ServiceKey, service: Service, former: Wish | None) -> set[Vip]:
+        wish = interpret(service, self._rules, self._surroundings)
+        if former is None or wish.problems != former.problems or wish.uid != former.uid:
+            for problem in wish.problems:
+                log.warning("address refused", extra={"service": key, "uid": wish.uid, "reason": problem.message})
+            self._publisher.problems(wish)
+        asked = self.ledger.claims_of(key)
+        touched = self.ledger.claim(wish, since=self._clock.wall().isoformat(timespec="seconds"))
+        if former is not None and former.uid == wish.uid:
+            self._publisher.withdrawn(wish.uid, asked - set(wish.addresses))
+        self._wishes[key] = wish
+        if wish.local_only:
+            self._local_only.add(key)
+        else:
+            self._local_only.discard(key)
+        self._publisher.service_changed(key)
+        return touched
+
+    def tell_problems(self) -> None:
+        """Tell every Service whose address was refused why."""
+        for wish in self._wishes.values():
+            if wish.problems:
+                self._publisher.problems(wish)
+
+    def former_claimants(self, vip: Vip) -> tuple[Claimant, ...]:
+        """Who asked for a VIP that nobody asks for any more; each answer is given once."""
+        return self._former.pop(vip, ())
+
+    def remember(self, claims: Mapping[Vip, tuple[Claimant, ...]]) -> None:
+        """Claims by the journal of a former daemon: what of them is not asked for now is ours to remove from status."""
+        for vip, claimants in claims.items():
+            for claimant in claimants:
+                self._publisher.withdrawn(Uid(claimant.uid), (vip,))
+
+    def wanted(self, vip: Vip, *, link: Link | None, permitted: bool) -> Wanted:
+        """What is to be true of one VIP on this node."""
+        claimants = self.ledger.claimants(vip)
+        return Wanted(
+            vip=vip, known=self.synced, claimed=bool(claimants), eligible=self._eligible(claimants), permitted=permitted, link=link
+        )
+
+    def _eligible(self, claimants: Mapping[Uid, Claimant]) -> bool | None:
+        local = [claimant.service for claimant in claimants.values() if claimant.service in self._local_only]
+        if len(local) < len(claimants) or not claimants:
+            return True
+        if not self._slices.synced:
+            return None
+        return any(serves_here((self._slices.store[key] for key in self._slices_of.get(service, ())), self._node) for service in local)

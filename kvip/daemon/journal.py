@@ -1,0 +1,139 @@
+"""The journal: the ledger on disk, so that after a crash it is known whose a left-over address was.
+
+Input: the ledger. Output: one JSON file, replaced atomically, only when it changed. The kernel stays the truth: a
+journal that is missing, torn or foreign is set aside with a warning and never stops anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from kvip import metrics
+from kvip.core.ledger import Claimant, Ledger
+from kvip.core.model import Incarnation, Vip
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "ledger.json"
+DEBOUNCE_S = 0.02
+FORMAT = 1
+
+
+class Journal(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file holds."""
+
+    format: int = FORMAT
+    boot_id: str
+    node: str
+    incarnation: Incarnation
+    claims: dict[Vip, tuple[Claimant, ...]] = {}
+
+
+def boot_id() -> str:
+    """This boot's identity (proc(5), random/boot_id)."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def load(directory: Path) -> Journal | None:
+    """The journal of a former daemon; None when there is none or it cannot be used (it is then set aside)."""
+    path = directory / FILE_NAME
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _warn("the journal cannot be read; going on without it", path, str(error))
+        return None
+    try:
+        journal = msgspec.json.decode(data, type=Journal)
+        if journal.format != FORMAT:
+            raise msgspec.ValidationError(f"format {journal.format}, this kvip reads {FORMAT}")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        aside = path.with_suffix(".json.bad")
+        try:
+            path.replace(aside)
+            problem = f"{error}; set aside as {aside.name}"
+        except OSError as failure:
+            problem = f"{error}; it could not be set aside: {failure}"
+        _warn("the journal is torn or not kvip's; going on without it", path, problem)
+        return None
+    return journal
+
+
+def save(directory: Path, journal: Journal) -> None:
+    """Replace the file atomically. Raises OSError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / FILE_NAME
+    temporary = path.with_suffix(".json.new")
+    with temporary.open("wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(journal), indent=1))
+        file.flush()
+        os.fdatasync(file.fileno())
+    temporary.replace(path)
+
+
+class JournalWriter:
+    """Writes the ledger behind the loop, debounced; a disk that fails costs a warning, nothing else."""
+
+    def __init__(
+        self, directory: Path, ledger: Ledger, *, node: str, incarnation: Callable[[], Incarnation], known: Callable[[], bool]
+    ) -> None:
+        """`known`: is the ledger complete? Before that the file of the former daemon stays."""
+        self._known = known
+        self._directory = directory
+        self._ledger = ledger
+        self._node = node
+        self._incarnation = incarnation
+        self._boot_id = boot_id()
+        self._changed = asyncio.Event()
+        self._written: Journal | None = None
+        self._failing = False
+
+    def touch(self) -> None:
+        """The ledger or the incarnation changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Write after each change, for ever."""
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(DEBOUNCE_S)
+            self._changed.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write now, if anything changed since the last time."""
+        if not self._known():
+            return
+        journal = Journal(
+            boot_id=self._boot_id,
+            node=self._node,
+            incarnation=self._incarnation(),
+            claims={vip: tuple(self._ledger.claimants(vip).values()) for vip in self._ledger.vips()},
+        )
+        if journal == self._written:
+            return
+        try:
+            await asyncio.to_thread(save, self._directory, journal)
+        except OSError as error:
+            if not self._failing:
+                self._failing = True
+                log.warning(
+                    "the journal cannot be written; going on without it", extra={"path": str(self._directory), "reason": str(error)}
+                )
+        else:
+            self._written = journal
+            if self._failing:
+                self._failing = False
+                log.info("the journal is written again", extra={"path": str(self._directory)})
+
+
+def _warn(message: str, path: Path, reason: str) -> None:
+    metrics.journal_failures_total.inc()
+    log.warning(message, extra={"path": str(path), "reason": reason})

@@ -1,0 +1,298 @@
+"""Runs the election on the shared Lease: reads, writes, renews, and fences when validity ends.
+
+Input: the Lease (by watch and by consistent GET) and the clock. Output: `permit(vip)`, a callback when permission
+was won, and the fence. It must not touch addresses or frames: the fence callback does, at once and without waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from kvip import metrics
+from kvip.clock import Clock
+from kvip.core.election import lease as elect
+from kvip.core.model import Incarnation, Vip
+from kvip.core.objects import Lease, LeaseSpec
+from kvip.daemon.supervision import Heartbeats
+from kvip.errors import ApiError
+from kvip.kube.leases import LeaseClient
+
+log = logging.getLogger(__name__)
+
+SUSPEND_TOLERANCE_S = 0.05
+RELEASE_DEADLINE_S = 1.0
+LABELS = {"app.kubernetes.io/managed-by": "kvip"}
+
+
+def new_incarnation(node: str) -> Incarnation:
+    """A holder identity that nobody used before."""
+    return Incarnation(f"{node}_{secrets.token_hex(16)}")
+
+
+class LeaseLoop:
+    """One node's part in the election of mode `global`: one Lease permits all VIPs."""
+
+    def __init__(
+        self,
+        client: LeaseClient,
+        *,
+        name: str,
+        node: str,
+        timers: elect.Timers,
+        clock: Clock,
+        heartbeats: Heartbeats,
+        on_won: Callable[[], None],
+        on_fence: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._name = name
+        self._node = node
+        self._clock = clock
+        self._heartbeats = heartbeats
+        self._on_won = on_won
+        self._on_fence = on_fence
+        self._renewed_at = 0.0
+        self._suspended_s = clock.suspended_s()
+        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._acquired_at = ""
+        self._reachable = True
+        self.election = elect.Election(incarnation=new_incarnation(node), timers=timers)
+
+    # -- what the rest of kvip asks -------------------------------------------------------------------------------
+
+    def permit(self, vip: Vip) -> float | None:
+        """Until when this node may bind and announce the VIP (CLOCK_BOOTTIME seconds); None = it may not.
+
+        Checked against the clock at every call; one Lease covers every VIP, so `vip` only names what is asked.
+        """
+        self._check_suspend()
+        until = self.election.valid_until
+        return until if until is not None and self._clock.now() < until else None
+
+    @property
+    def observed(self) -> bool:
+        """Has the Lease been read within its duration?"""
+        view = self.election.view
+        return view is not None and self._clock.now() - view.seen_at < max(self.election.timers.lease_duration_s, view.duration_s)
+
+    def lease_changed(self, lease: Lease | None) -> None:
+        """The watch delivered the Lease."""
+        if lease is None and self.election.view is None:
+            return
+        before = self.election.view
+        self.election = elect.observe(self.election, lease, now=self._clock.now())
+        if self.election.view != before:
+            self._wake.set()
+
+    def trust_predecessor(self, incarnation: Incarnation) -> None:
+        """What a former daemon of this node held is free at once: it is dead, since this daemon has the namespace's lock."""
+        self.election = msgspec.structs.replace(self.election, retired=self.election.retired | {str(incarnation)})
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Elect and renew until cancelled."""
+        backoff_s = 0.0
+        while True:
+            self._heartbeats.beat("election")
+            self._check_suspend()
+            self._wake.clear()
+            try:
+                pause_s = await self._turn()
+                backoff_s = 0.0
+                if not self._reachable:
+                    self._reachable = True
+                    log.info("the API server answers about the lease again", extra={"lease": self._name})
+            except (ApiError, TimeoutError) as error:
+                metrics.lease_renewal_failures_total.inc()
+                if self._reachable:
+                    self._reachable = False
+                    log.warning("the lease cannot be read or written; trying again", extra={"lease": self._name, "reason": str(error)})
+                backoff_s = min(self.election.timers.retry_period_s, backoff_s * 2 or 0.1)
+                retry_after_s = error.retry_after_s if isinstance(error, ApiError) else 0.0
+                pause_s = max(backoff_s, min(retry_after_s, self.election.timers.retry_period_s)) * random.uniform(0.8, 1.2)
+            try:
+                async with asyncio.timeout(max(0.001, pause_s)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _turn(self) -> float:
+        """One decision and at most one write; returns the seconds until the next."""
+        now = self._clock.now()
+        view = self.election.view
+        timers = self.election.timers
+        if not self.election.holding and (view is None or now - view.seen_at > 2 * timers.retry_period_s):
+            await self._read()
+        decision = elect.decide(self.election, now=self._clock.now(), renewed_at=self._renewed_at)
+        match decision:
+            case elect.Lost(reason=reason):
+                self._fence(reason)
+                return 0.0
+            case elect.Wait(until=until):
+                limit = timers.retry_period_s if self.election.holding else 2 * timers.retry_period_s
+                return min(max(0.0, until - self._clock.now()), limit)
+            case elect.Take(version=version):
+                await self._read()
+                fresh = elect.decide(self.election, now=self._clock.now())
+                if isinstance(fresh, elect.Take) and fresh.version == version:
+                    await self._write(fresh)
+                return 0.0
+            case elect.Renew():
+                if self._stuck():
+                    return 0.1
+                await self._write(decision)
+                return 0.0
+
+    def _stuck(self) -> bool:
+        limit = elect.deadline_s(self.election)
+        slow = [name for name in ("reconcile",) if self._heartbeats.age_s(name) > limit]
+        if slow:
+            log.error("not renewing: a loop made no progress within the renew deadline", extra={"loops": slow})
+        return bool(slow)
+
+    async def _read(self) -> None:
+        lease = await self._client.get(self._name, deadline_s=self._attempt_s())
+        self.election = elect.observe(self.election, lease, now=self._clock.now())
+
+    def _attempt_s(self) -> float:
+        """The deadline of one request: two more attempts must fit before the renew deadline, and none goes on past it."""
+        timers = self.election.timers
+        cap = max(timers.retry_period_s, (elect.deadline_s(self.election) - timers.retry_period_s) / 2)
+        until = self.election.valid_until
+        return cap if until is None else max(0.05, min(cap, until - self._clock.now()))
+
+    async def _write(self, decision: elect.Take | elect.Renew) -> None:
+        me = self.election.incarnation
+        taking = isinstance(decision, elect.Take)
+        wall = self._clock.wall()
+        if taking or not self._acquired_at:
+            self._acquired_at = rfc3339(wall)
+        spec = LeaseSpec(
+            holder_identity=me,
+            lease_duration_seconds=math.ceil(self.election.timers.lease_duration_s),
+            acquire_time=self._acquired_at,
+            renew_time=rfc3339(wall),
+            lease_transitions=decision.transitions,
+        )
+        sent_at = self._clock.now()
+        try:
+            if decision.version:
+                lease = await self._client.replace(
+                    self._name, spec, resource_version=decision.version, annotations={}, labels=LABELS, deadline_s=self._attempt_s()
+                )
+            else:
+                lease = await self._client.create(self._name, spec, annotations={}, labels=LABELS, deadline_s=self._attempt_s())
+        except ApiError as error:
+            if error.status not in (404, 409) or self.election.incarnation != me:
+                raise
+            metrics.lease_renewal_failures_total.inc()
+            await self._read()
+            return
+        if self.election.incarnation != me:
+            return
+        won = not self.election.holding
+        before = self.election.valid_until
+        self.election = elect.confirmed(self.election, lease, sent_at=sent_at, now=self._clock.now())
+        if self.election.valid_until == before:
+            metrics.lease_renewal_failures_total.inc()
+            return
+        self._renewed_at = sent_at
+        self._arm_timer()
+        if won and self.election.holding:
+            metrics.lease_holding.set(1)
+            log.info("lease won", extra={"lease": self._name, "incarnation": me, "transitions": decision.transitions})
+            self._on_won()
+
+    # -- fencing ----------------------------------------------------------------------------------------------------------
+
+    def _arm_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        until = self.election.valid_until
+        if until is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(0.0, until - self._clock.now()), self._validity_ended)
+
+    def _validity_ended(self) -> None:
+        until = self.election.valid_until
+        if until is None:
+            return
+        if self._clock.now() < until:
+            self._arm_timer()
+        else:
+            self._fence("renew deadline")
+
+    def _check_suspend(self) -> None:
+        suspended_s = self._clock.suspended_s()
+        slept_s = suspended_s - self._suspended_s
+        self._suspended_s = max(suspended_s, self._suspended_s) if slept_s > SUSPEND_TOLERANCE_S else self._suspended_s
+        if slept_s > SUSPEND_TOLERANCE_S and self.election.holding:
+            self._fence("suspend")
+
+    def _fence(self, reason: str) -> None:
+        """Withdraw everything, then start a new incarnation. Synchronous: nothing can come between."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self.election.holding:
+            return
+        former = self.election.incarnation
+        self.election = elect.fenced(self.election, new_incarnation(self._node))
+        metrics.lease_holding.set(0)
+        metrics.fences_total.labels(reason).inc()
+        log.warning("fence: letting go of every VIP", extra={"lease": self._name, "reason": reason, "incarnation": former})
+        self._on_fence(reason)
+        self._wake.set()
+
+    # -- stop ------------------------------------------------------------------------------------------------------------
+
+    async def release(self) -> None:
+        """Give the Lease back, so that another node takes it at once. Call only after `run` ended and every VIP was let go of."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.election.holding:
+            return
+        me = self.election.incarnation
+        self.election = msgspec.structs.replace(self.election, valid_until=None)
+        metrics.lease_holding.set(0)
+        try:
+            async with asyncio.timeout(RELEASE_DEADLINE_S):
+                if not await self._write_release(me):
+                    await self._read()
+                    await self._write_release(me)
+        except (ApiError, TimeoutError) as error:
+            log.warning("the lease could not be released; it runs out by itself", extra={"lease": self._name, "reason": str(error)})
+
+    async def _write_release(self, me: Incarnation) -> bool:
+        """False when a write of ours that was under way changed the Lease in between."""
+        view = self.election.view
+        if view is None or view.holder != me:
+            return True
+        now = rfc3339(self._clock.wall())
+        spec = LeaseSpec(holder_identity="", lease_duration_seconds=1, acquire_time=now, renew_time=now, lease_transitions=view.transitions)
+        released = {elect.RELEASED_ANNOTATION: f"{me}/{view.transitions}"}
+        try:
+            await self._client.replace(
+                self._name, spec, resource_version=view.version, annotations=released, labels=LABELS, deadline_s=RELEASE_DEADLINE_S
+            )
+        except ApiError as error:
+            if error.status == 409:
+                return False
+            raise
+        log.info("lease released", extra={"lease": self._name})
+        return True
+
+
+def rfc3339(wall: datetime) -> str:
+    """A UTC instant as the API server writes a MicroTime."""
+    return wall.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

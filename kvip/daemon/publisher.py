@@ -1,0 +1,126 @@
+"""Tells Kubernetes what the kernel confirmed: status.loadBalancer.ingress and Events.
+
+Input: frames that left, addresses that are gone, and the ledger. Output: status patches and Events, queued. It must
+not say anything that did not happen, and never removes an entry at a hand-over, fence or stop.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from kvip import metrics
+from kvip.core.desired import Wish
+from kvip.core.ledger import Claimant, Ledger
+from kvip.core.model import ServiceKey, Uid, Vip
+from kvip.core.objects import Service
+from kvip.kube.events import EventWriter
+from kvip.kube.status import StatusWriter, merge_ingress
+
+log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Keeps which VIPs are announced from here, and what was published about them.
+
+    `may_write`: True while this node speaks for the Services (it holds); the others stay quiet, so that nothing is said twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        ledger: Ledger,
+        services: Callable[[], Mapping[str, Service]],
+        status: StatusWriter,
+        events: EventWriter,
+        may_write: Callable[[], bool],
+    ) -> None:
+        self._may_write = may_write
+        self._node = node
+        self._ledger = ledger
+        self._services = services
+        self._status = status
+        self._events = events
+        self._nic: dict[Vip, str] = {}
+        self._told: dict[Vip, set[Uid]] = {}
+        self._withdrawn: dict[Uid, set[Vip]] = {}
+
+    def announced(self, vip: Vip, nic: str) -> None:
+        """The VIP's first frame left."""
+        self._nic[vip] = nic
+        self._told.setdefault(vip, set())
+        for claimant in self._ledger.claimants(vip).values():
+            self.service_changed(claimant.service)
+
+    def stopped(self, vip: Vip) -> None:
+        """The VIP is not announced from here any more."""
+        self._nic.pop(vip, None)
+        self._told.pop(vip, None)
+
+    def stopped_all(self) -> None:
+        """Nothing is announced from here any more."""
+        self._nic.clear()
+        self._told.clear()
+
+    def released(self, vip: Vip, former: Iterable[Claimant], *, reason: str) -> None:
+        """The address is gone because nobody claims it."""
+        for claimant in former:
+            self._post(claimant, "VIPReleased", f"{vip} is no longer bound or announced on {self._node}: {reason}")
+
+    def swept(self, vip: Vip, former: Iterable[Claimant]) -> None:
+        """An address that a former daemon left was removed; its Service is gone or no longer asks for it."""
+        for claimant in former:
+            self._post(claimant, "VIPSwept", f"{vip} was left behind on {self._node} and has been removed")
+
+    def problems(self, wish: Wish) -> None:
+        """Tell the Service why what it asks for is not bound."""
+        if not self._may_write():
+            return
+        for problem in wish.problems:
+            self._events.post(wish.key, wish.uid, reason=problem.reason, message=problem.message, warning=True)
+            metrics.events_total.labels(problem.reason).inc()
+
+    def conflict(self, vip: Vip, claimants: Iterable[Claimant], *, nic: str) -> None:
+        """The VIP's address is on this node without kvip's mark."""
+        for claimant in claimants:
+            self._post(
+                claimant,
+                "VIPConflict",
+                f"{vip} is an address of {self._node} ({nic}) that kvip did not add; left alone, not announced",
+                warning=True,
+            )
+
+    def withdrawn(self, uid: Uid, vips: Iterable[Vip]) -> None:
+        """The Service (of this UID) no longer asks for these VIPs: their status entries are ours to remove."""
+        self._withdrawn.setdefault(uid, set()).update(vips)
+
+    def service_changed(self, key: ServiceKey) -> None:
+        """Bring the Service's status in line with what is announced from here."""
+        service = self._services().get(key)
+        if service is None or not self._may_write():
+            return
+        uid = Uid(service.metadata.uid)
+        mine = sorted(vip for vip in self._ledger.claims_of(key) if vip in self._nic)
+        for vip in mine:
+            self._tell_bound(vip, uid, key)
+        gone = self._withdrawn.get(uid, set()) - self._ledger.claims_of(key)
+        entries = merge_ingress(service.ingress, add=mine, remove=sorted(gone))
+        if entries is not None:
+            self._status.set_ingress(service, entries)
+
+    def forget(self, uid: Uid) -> None:
+        """The Service of this UID is gone."""
+        self._withdrawn.pop(uid, None)
+
+    def _tell_bound(self, vip: Vip, uid: Uid, key: ServiceKey) -> None:
+        told = self._told.setdefault(vip, set())
+        if uid not in told:
+            told.add(uid)
+            claimant = self._ledger.claimants(vip).get(uid)
+            if claimant is not None:
+                self._post(claimant, "VIPBound", f"{vip} is bound and announced on {self._node} ({self._nic[vip]})")
+
+    def _post(self, claimant: Claimant, reason: str, message: str, *, warning: bool = False) -> None:
+        self._events.post(claimant.service, claimant.uid, reason=reason, message=message, warning=warning)
+        metrics.events_total.labels(reason).inc()

@@ -1,0 +1,300 @@
+"""The reconcile loop: marks what may have changed, plans it, has it executed, and publishes what was confirmed.
+
+Input: dirty keys from the informers, the netlink monitor, the election and timers. Output: actions for the executor.
+Events only mark keys; every decision reads snapshots and facts again (level-triggered).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from kvip import metrics
+from kvip.clock import Clock
+from kvip.core import diff
+from kvip.core.facts import Facts
+from kvip.core.ledger import Claimant
+from kvip.core.model import Address, IfIndex, Link, ServiceKey, Vip
+from kvip.daemon.desire import Desire
+from kvip.daemon.executor import Done, Executor
+from kvip.daemon.publisher import Publisher
+from kvip.daemon.supervision import Heartbeats
+from kvip.errors import NetlinkError
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.5
+SERVICES_PER_TURN = 256
+REFRESHES_PER_TICK = 512
+RETRY_S = 1.0
+
+
+class ReconcileLoop:
+    """Owns the dirty sets; `run` is its loop, the `on_...` methods only mark."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        heartbeats: Heartbeats,
+        desire: Desire,
+        facts: Facts,
+        executor: Executor,
+        publisher: Publisher,
+        permit: Callable[[Vip], float | None],
+        restart_announcements: Callable[[Link], None],
+        nic: str,
+        lifetime_s: int,
+        audit_interval_s: float,
+    ) -> None:
+        self._clock = clock
+        self._heartbeats = heartbeats
+        self._desire = desire
+        self._facts = facts
+        self._executor = executor
+        self._publisher = publisher
+        self._permit = permit
+        self._restart_announcements = restart_announcements
+        self._nic = nic
+        self._lifetime_s = lifetime_s
+        self._audit_interval_s = audit_interval_s
+        self._services: dict[ServiceKey, None] = {}
+        self._vips: dict[Vip, float] = {}
+        self._asked_at: dict[Vip, float] = {}
+        self._resync_cause = ""
+        self._resync_not_before = 0.0
+        self._retry: dict[Vip, float] = {}
+        self._conflicts: set[Vip] = set()
+        self._left_over: dict[Vip, tuple[Claimant, ...]] = {}
+        self._audited_at = clock.now()
+        self._refreshed_at = clock.now()
+        self._wake = asyncio.Event()
+
+    # -- marks ------------------------------------------------------------------------------------------------------
+
+    def on_service(self, key: str) -> None:
+        """A Service, or an EndpointSlice of it, may have changed."""
+        self._services[ServiceKey(key)] = None
+        self._wake.set()
+
+    def on_all_services(self) -> None:
+        """What every Service is judged by may have changed (Node addresses, this node's addresses, first sync)."""
+        for key in self._desire.known_services():
+            self._services[key] = None
+        self._mark_vips(self._facts.marked())
+        self._wake.set()
+
+    def on_permit_changed(self) -> None:
+        """The election was won, or everything was withdrawn."""
+        self._desire.tell_problems()
+        self._mark_vips({*self._desire.ledger.vips(), *self._facts.marked()})
+        self._wake.set()
+
+    def on_address(self, address: Address, present: bool) -> None:
+        """The kernel reported an address; only what contradicts the facts matters."""
+        if self._facts.contradicted_by(address, present=present):
+            self.on_resync("event")
+
+    def on_resync(self, cause: str = "overrun") -> None:
+        """The facts may be wrong: read them anew."""
+        self._resync_cause = self._resync_cause or cause
+        self._wake.set()
+
+    def on_link(self, link: Link | None, index: IfIndex, present: bool) -> None:
+        """A NIC appeared, changed or vanished."""
+        known = self._facts.links.get(index)
+        if not present or link is None:
+            self._facts.links.pop(index, None)
+        else:
+            self._facts.links[index] = link
+            came_up = known is not None and link.up and link.carrier and not (known.up and known.carrier)
+            if known is not None and (came_up or known.mac != link.mac):
+                self._restart_announcements(link)
+        if known != link and self._nic in (known.name if known else "", link.name if link else ""):
+            self.on_permit_changed()
+            self.on_resync("link")
+
+    def found_at_start(self, left: dict[Vip, tuple[Claimant, ...]]) -> None:
+        """Addresses of a former daemon that were removed at start, with their claimants by the journal."""
+        self._left_over = left
+
+    def _mark_vips(self, vips: Iterable[Vip]) -> None:
+        now = self._clock.now()
+        for vip in vips:
+            self._vips.setdefault(vip, now)
+
+    # -- the loop ---------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Reconcile for ever."""
+        while True:
+            self._heartbeats.beat("reconcile")
+            self._wake.clear()
+            self._resync()
+            self._read_services()
+            self._mark_due()
+            await self._act()
+            self._report_left_over()
+            metrics.vips.labels("claimed").set(len(self._desire.ledger))
+            metrics.vips.labels("bound").set(len(self._facts.marked()))
+            if self._services and self._desire.synced:
+                await asyncio.sleep(0)
+                continue
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def _resync(self) -> None:
+        now = self._clock.now()
+        if now - self._audited_at >= self._audit_interval_s:
+            self._resync_cause = self._resync_cause or "audit"
+        if not self._resync_cause or now < self._resync_not_before:
+            return
+        cause, self._resync_cause = self._resync_cause, ""
+        had = set(self._facts.marked())
+        try:
+            changed = self._executor.resync(cause)
+        except NetlinkError as error:
+            self._resync_cause = cause
+            self._resync_not_before = now + RETRY_S
+            log.warning("the kernel's addresses cannot be read; keeping what is known", extra={"reason": str(error)})
+            return
+        self._audited_at = now
+        self._mark_vips(changed)
+        if cause == "audit":
+            self._mark_vips({*self._facts.marked(), *self._desire.ledger.vips()})
+        for vip in had - set(self._facts.marked()):
+            if self._desire.ledger.claimants(vip) and self._permit(vip) is not None:
+                metrics.put_back_total.inc()
+                log.warning("the VIP was removed by someone else; putting it back", extra={"vip": vip})
+        if self._desire.surroundings_changed():
+            self.on_all_services()
+
+    def _read_services(self) -> None:
+        if not self._desire.synced:
+            return
+        now = self._clock.now()
+        for _ in range(min(SERVICES_PER_TURN, len(self._services))):
+            key = next(iter(self._services))
+            del self._services[key]
+            for vip in self._desire.read(key):
+                self._vips.setdefault(vip, now)
+                if self._permit(vip) is not None:
+                    self._asked_at.setdefault(vip, now)
+
+    def _mark_due(self) -> None:
+        now = self._clock.now()
+        for vip in [vip for vip, at in self._retry.items() if at <= now]:
+            del self._retry[vip]
+            self._vips.setdefault(vip, now)
+        if now - self._refreshed_at < TICK_S:
+            return
+        self._refreshed_at = now
+        left = REFRESHES_PER_TICK
+        for vip in self._facts.marked():
+            if any(diff.refresh_due(bound, now=now, lifetime_s=self._lifetime_s) for bound in self._facts.bound(vip)):
+                self._vips.setdefault(vip, now)
+                left -= 1
+                if not left:
+                    break
+
+    async def _act(self) -> None:
+        if not self._vips:
+            return
+        dirty, self._vips = self._vips, {}
+        now = self._clock.now()
+        link = self._facts.link(self._nic)
+        let_gos: list[diff.LetGo] = []
+        takes: list[diff.Take] = []
+        refreshes: list[diff.Refresh] = []
+        conflicts: set[Vip] = set()
+        for vip in dirty:
+            wanted = self._desire.wanted(vip, link=link, permitted=self._permit(vip) is not None)
+            for action in diff.plan(wanted, self._facts.bound(vip), now=now, lifetime_s=self._lifetime_s):
+                match action:
+                    case diff.LetGo():
+                        let_gos.append(action)
+                    case diff.Take():
+                        takes.append(action)
+                    case diff.Refresh():
+                        refreshes.append(action)
+                    case diff.Conflict(address=address):
+                        conflicts.add(vip)
+                        self._report_conflict(vip, address)
+        self._conflicts = (self._conflicts - dirty.keys()) | conflicts
+        done = await self._executor.let_go(let_gos) if let_gos else []
+        done += await self._executor.take(takes) if takes else []
+        done += await self._executor.refresh(refreshes) if refreshes else []
+        for result in done:
+            self._publish(result)
+
+    # -- results ---------------------------------------------------------------------------------------------------------
+
+    def announced(self, vip: Vip, at: float) -> None:
+        """The first frame of a burst left."""
+        asked_at = self._asked_at.pop(vip, None)
+        if asked_at is not None:
+            metrics.take_seconds.observe(at - asked_at)
+        link = self._facts.link(self._nic)
+        self._publisher.announced(vip, link.name if link else self._nic)
+
+    def withdrawn(self) -> None:
+        """A fence withdrew everything."""
+        self._publisher.stopped_all()
+        self._asked_at.clear()
+        self.on_permit_changed()
+
+    def _publish(self, done: Done) -> None:
+        action = done.action
+        vip = action.vip
+        if done.problem:
+            self._retry[vip] = self._clock.now() + RETRY_S
+            self.on_resync("failure")
+            log.warning(
+                "address change not confirmed; trying again",
+                extra={"action": type(action).__name__, "vip": vip, "nic": self._nic, "reason": done.problem},
+            )
+        elif isinstance(action, diff.Take):
+            claimants = self._desire.ledger.claimants(vip).values()
+            log.info("vip bound", extra={"vip": vip, "nic": action.link.name, "services": [c.service for c in claimants]})
+        elif isinstance(action, diff.LetGo):
+            self._publish_let_go(action)
+
+    def _publish_let_go(self, action: diff.LetGo) -> None:
+        vip = action.vip
+        self._asked_at.pop(vip, None)
+        self._publisher.stopped(vip)
+        former = self._desire.former_claimants(vip)
+        if action.reason == "no claimant" and not former:
+            metrics.swept_total.inc()
+            log.warning("a marked address without an owner was removed", extra={"vip": vip})
+            return
+        log.info("vip released", extra={"vip": vip, "nic": self._nic, "reason": action.reason, "services": [c.service for c in former]})
+        if action.reason == "no claimant":
+            self._publisher.released(vip, former, reason="no Service asks for it")
+
+    def _report_conflict(self, vip: Vip, address: Address) -> None:
+        if vip in self._conflicts:
+            return
+        metrics.conflicts_total.inc()
+        place = self._facts.links.get(address.index)
+        nic = place.name if place else str(address.index)
+        log.warning("the VIP is bound on this node without kvip's mark; left alone", extra={"vip": vip, "nic": nic})
+        self._publisher.conflict(vip, self._desire.ledger.claimants(vip).values(), nic=nic)
+
+    def _report_left_over(self) -> None:
+        if not self._left_over or not self._desire.synced or self._services:
+            return
+        for vip, former in self._left_over.items():
+            if self._desire.ledger.claimants(vip):
+                continue
+            metrics.swept_total.inc()
+            log.warning(
+                "swept: a former daemon's address whose Service is gone",
+                extra={"vip": vip, "services": [c.service for c in former], "uids": [c.uid for c in former]},
+            )
+            self._publisher.swept(vip, former)
+        self._left_over = {}

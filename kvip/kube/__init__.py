@@ -1,0 +1,1 @@
+"""The Kubernetes API: transport, decoding, informers and the few writes. No policy."""

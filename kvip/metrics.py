@@ -1,0 +1,40 @@
+"""Every metric of kvip, in one place, on one registry of its own.
+
+Names follow the Prometheus conventions; labels are bounded (no label per VIP or Service).
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+registry = CollectorRegistry()
+
+build_info = Gauge("kvip_build_info", "Version and frame implementation; always 1", ["version", "frames"], registry=registry)
+vips = Gauge("kvip_vips", "VIPs by state on this node", ["state"], registry=registry)
+actions_total = Counter("kvip_actions_total", "Changes of kernel addresses by kind and result", ["action", "result"], registry=registry)
+take_seconds = Histogram(
+    "kvip_take_seconds",
+    "Seconds from the change that asked for a VIP to its first frame",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+    registry=registry,
+)
+frames_total = Counter("kvip_frames_sent_total", "Announcement frames that left", ["family", "priority"], registry=registry)
+frame_errors_total = Counter("kvip_frame_errors_total", "Announcement batches that the NIC refused", registry=registry)
+frames_waiting = Gauge("kvip_announcements_waiting", "Announcement rounds that are due and wait for the pacer", registry=registry)
+lease_holding = Gauge("kvip_lease_holding", "1 while this node may hold VIPs", registry=registry)
+lease_valid_seconds = Gauge("kvip_lease_valid_seconds", "Seconds for which this node may still act, 0 = none", registry=registry)
+lease_renewal_failures_total = Counter("kvip_lease_renewal_failures_total", "Renewals that failed or came too late", registry=registry)
+fences_total = Counter("kvip_fences_total", "Fences: everything withdrawn at once", ["reason"], registry=registry)
+swept_total = Counter("kvip_swept_addresses_total", "Marked addresses without a live owner that were removed", registry=registry)
+conflicts_total = Counter("kvip_conflicts_total", "VIPs found bound on this node without kvip's mark", registry=registry)
+put_back_total = Counter("kvip_put_back_total", "VIPs that someone else removed and kvip bound again", registry=registry)
+informer_synced = Gauge("kvip_informer_synced", "1 once the cache of a kind is complete", ["kind"], registry=registry)
+informer_heard_seconds = Gauge("kvip_informer_last_heard_seconds", "Seconds since the server was heard", ["kind"], registry=registry)
+informer_relists_total = Counter("kvip_informer_relists_total", "Complete lists read", ["kind"], registry=registry)
+api_requests_total = Counter("kvip_api_requests_total", "API requests by verb and code, 0 = no answer", ["verb", "code"], registry=registry)
+netlink_resyncs_total = Counter("kvip_netlink_resyncs_total", "Complete dumps of kernel addresses by cause", ["cause"], registry=registry)
+journal_failures_total = Counter("kvip_journal_failures_total", "Journal writes or reads that failed", registry=registry)
+events_total = Counter("kvip_events_total", "Kubernetes Events by reason", ["reason"], registry=registry)
+component_failures_total = Counter(
+    "kvip_component_failures_total", "Components started again after a failure", ["component"], registry=registry
+)

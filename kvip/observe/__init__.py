@@ -1,0 +1,1 @@
+"""What kvip shows of itself: health and metrics over HTTP."""

@@ -1,0 +1,35 @@
+"""Is this daemon alive, and is it ready: two pure verdicts with their reasons.
+
+Input: ages of loops and states of caches. Output: (good, reasons). It must not look anything up itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+STUCK_AFTER_S = 15.0
+"""A loop that did not turn for this long is stuck; the loops turn at least each second or two when idle."""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """`good` False comes with at least one reason."""
+
+    good: bool
+    reasons: tuple[str, ...] = ()
+
+
+def alive(loop_ages_s: Mapping[str, float]) -> Verdict:
+    """Every loop that ever turned still turns."""
+    reasons = tuple(f"{name} loop has not turned for {age:.0f} s" for name, age in sorted(loop_ages_s.items()) if age > STUCK_AFTER_S)
+    return Verdict(good=not reasons, reasons=reasons)
+
+
+def ready(*, started: bool, synced: Mapping[str, bool], lease_observed: bool) -> Verdict:
+    """The daemon knows what is asked and takes part in the election (as holder or as candidate)."""
+    reasons = [] if started else ["still starting"]
+    reasons += [f"{kind} not synced with the API server" for kind, done in sorted(synced.items()) if not done]
+    if not lease_observed:
+        reasons.append("the lease has not been read lately: the API server does not answer")
+    return Verdict(good=not reasons, reasons=tuple(reasons))

@@ -1,0 +1,63 @@
+"""Serves /healthz, /readyz and /metrics over HTTP.
+
+Input: two callables for the verdicts. Output: text. It must not know how the daemon works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from kvip import metrics
+from kvip.observe.health import Verdict
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 5.0
+
+
+def _text(verdict: Verdict) -> web.Response:
+    return web.Response(text="ok\n" if verdict.good else "\n".join(verdict.reasons) + "\n", status=200 if verdict.good else 503)
+
+
+async def serve(
+    address: tuple[str, int], *, alive: Callable[[], Verdict], ready: Callable[[], Verdict], update: Callable[[], None]
+) -> None:
+    """Serve until cancelled. A port that is taken is tried again: VIPs do not depend on it.
+
+    `address` is (host, port), host "" = every address; `update` refreshes gauges right before they are read.
+    """
+
+    async def healthz(_: web.Request) -> web.Response:
+        return _text(alive())
+
+    async def readyz(_: web.Request) -> web.Response:
+        return _text(ready())
+
+    async def metrics_page(_: web.Request) -> web.Response:
+        update()
+        body = await asyncio.to_thread(generate_latest, metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics_page)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.2)
+    await runner.setup()
+    try:
+        host, port = address
+        while True:
+            try:
+                await web.TCPSite(runner, host or None, port, reuse_address=True).start()
+                break
+            except OSError as error:
+                log.error("the metrics address cannot be used; trying again", extra={"host": host, "port": port, "reason": str(error)})
+                await asyncio.sleep(RETRY_S)
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()

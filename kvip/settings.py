@@ -1,0 +1,214 @@
+"""The one schema of kvip's settings: names, types, bounds, defaults, help, units and kube-vip's names for them.
+
+Inputs: none. Outputs: `Settings` (the values a daemon runs with) and `OPTIONS` (the schema as data, from which
+`kvip.config` makes flags, variables, the TOML reader and the reference). Must not read the environment or files.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+import msgspec.inspect as inspect
+
+
+def _meta(
+    text: str,
+    *,
+    alias: tuple[str, ...] = (),
+    unit: str = "",
+    shown_default: str = "",
+    zero: str = "",
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> msgspec.Meta:
+    """Metadata of a setting. `zero` is what 0 means where 0 lies outside `at_least`..`at_most`."""
+    extra = {"alias": alias, "unit": unit, "shown_default": shown_default, "zero": zero, "at_least": at_least, "at_most": at_most}
+    return msgspec.Meta(description=text, extra=extra)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a daemon runs with. `kvip.config.load` fills it and checks it; the defaults here are the documented ones."""
+
+    node_name: Annotated[
+        str,
+        _meta("Name of this node, as its Node object is called.", alias=("vip_nodename",), shown_default="the hostname, lower-cased"),
+    ] = ""
+    interface: Annotated[str, _meta("NIC to announce on.", alias=("vip_interface",), shown_default="the NIC of the default route")] = ""
+    services_interface: Annotated[
+        str, _meta("NIC for the VIPs of Services, where it is another one.", alias=("vip_servicesinterface",), shown_default="`interface`")
+    ] = ""
+    wait_for_interface: Annotated[bool, _meta("Wait for a NIC that does not exist yet instead of refusing to start.")] = False
+    namespace: Annotated[str, _meta("Namespace of the Leases; the same on all nodes.", alias=("cp_namespace",))] = "kube-system"
+    kubeconfig: Annotated[
+        str,
+        _meta(
+            "Path of the kubeconfig file.",
+            alias=("k8s_config_file", "KUBECONFIG"),
+            shown_default="in-cluster; else `/etc/kubernetes/admin.conf` or `~/.kube/config`, the first that exists",
+        ),
+    ] = ""
+    election: Annotated[
+        Literal["", "global", "claims", "per-service"],
+        _meta(
+            "Who decides which node holds a VIP. `global`: one Lease for all VIPs, shared with kube-vip. "
+            "`claims` and `per-service` are not available in this version and are refused.",
+            shown_default="`global`",
+        ),
+    ] = ""
+    lease_name: Annotated[str, _meta("Name of the Lease of election `global`; the same on all nodes.", alias=("svc_leasename",))] = (
+        "plndr-svcs-lock"
+    )
+    lease_duration_s: Annotated[
+        float,
+        _meta(
+            "How long after the holder's last sign of life another node may take over.",
+            alias=("vip_leaseduration",),
+            unit="seconds",
+            at_least=1,
+            at_most=3600,
+        ),
+    ] = 5.0
+    renew_deadline_s: Annotated[
+        float,
+        _meta(
+            "How long after the start of its last good renewal a holder goes silent. "
+            "At least 1 s and a fifth of `lease-duration` shorter than `lease-duration`.",
+            alias=("vip_renewdeadline",),
+            unit="seconds",
+            at_least=0.2,
+            at_most=3600,
+        ),
+    ] = 3.0
+    retry_period_s: Annotated[
+        float,
+        _meta(
+            "Time between renewals; at most half of `renew-deadline`.",
+            alias=("vip_retryperiod",),
+            unit="seconds",
+            at_least=0.1,
+            at_most=1800,
+        ),
+    ] = 1.0
+    metrics_address: Annotated[
+        str,
+        _meta("host:port of `/metrics`, `/healthz` and `/readyz`; `off` for none.", alias=("prometheus_server",)),
+    ] = ":2112"
+    state_dir: Annotated[str, _meta("Directory of the journal; must outlive the pod, not the boot.")] = "/run/kvip"
+    refresh_interval_s: Annotated[
+        float,
+        _meta(
+            "Time between repeated announcements of a VIP that did not move.",
+            alias=("vip_arpRate",),
+            unit="seconds",
+            zero="no repetition",
+            at_least=0.5,
+            at_most=86_400,
+        ),
+    ] = 60.0
+    frame_rate_pps: Annotated[
+        float, _meta("Most announcement frames per second and NIC.", unit="frames/s", at_least=1, at_most=10_000_000)
+    ] = 10_000.0
+    frame_burst: Annotated[
+        int, _meta("Frames that may leave at once after a pause; no less than one batch.", unit="frames", at_least=64, at_most=1_000_000)
+    ] = 2048
+    address_lifetime_s: Annotated[
+        int,
+        _meta(
+            "Lifetime the kernel is given with each VIP: the address goes away by itself where no kvip refreshes it.",
+            unit="seconds",
+            zero="automatic, 60 s",
+            at_least=10,
+            at_most=86_400,
+        ),
+    ] = 60
+    audit_interval_s: Annotated[
+        float,
+        _meta("Time between audits of the kernel's addresses.", unit="seconds", at_least=1, at_most=3600),
+    ] = 60.0
+    load_balancer_class: Annotated[str, _meta("The `loadBalancerClass` of the Services that are ours.", alias=("lb_class_name",))] = (
+        "kube-vip.io/kube-vip-class"
+    )
+    class_only: Annotated[bool, _meta("Leave Services without a `loadBalancerClass` alone.", alias=("lb_class_only",))] = False
+    log_format: Annotated[Literal["json", "logfmt"], _meta("Form of the log lines on stderr.")] = "json"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], _meta("Least severe log lines that are written.", alias=("vip_loglevel",))
+    ] = "info"
+    loop: Annotated[Literal["uvloop", "asyncio"], _meta("Event loop.")] = "uvloop"
+
+
+class Option(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting as the schema describes it."""
+
+    field: str
+    """Attribute of `Settings`."""
+    name: str
+    """Name in TOML and messages: the field with dashes, without its unit."""
+    kind: Literal["text", "choice", "switch", "number", "integer"]
+    help: str
+    default: str | float | bool
+    shown_default: str
+    """What the reference shows as default."""
+    alias: tuple[str, ...]
+    """kube-vip's variables for it, the first set one counts."""
+    unit: str
+    zero: str
+    """What 0 means where 0 lies outside the bounds; empty when 0 is no special value."""
+    at_least: float | None
+    at_most: float | None
+    choices: tuple[str, ...]
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return f"--{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return f"KVIP_{self.name.replace('-', '_').upper()}"
+
+
+_UNIT_SUFFIXES = ("_s", "_pps")
+
+
+def _option(field: inspect.Field) -> Option:
+    annotated = field.type
+    assert isinstance(annotated, inspect.Metadata)
+    plain, extra = annotated.type, annotated.extra or {}
+    kinds: dict[type[inspect.Type], Literal["text", "choice", "switch", "number", "integer"]] = {
+        inspect.StrType: "text",
+        inspect.LiteralType: "choice",
+        inspect.BoolType: "switch",
+        inspect.FloatType: "number",
+        inspect.IntType: "integer",
+    }
+    name = field.name
+    for suffix in _UNIT_SUFFIXES:
+        name = name.removesuffix(suffix)
+    default = field.default
+    plain_default = str(default).lower() if isinstance(default, bool) else f"{default:g}" if isinstance(default, float) else str(default)
+    return Option(
+        field=field.name,
+        name=name.replace("_", "-"),
+        kind=kinds[type(plain)],
+        help=(annotated.extra_json_schema or {})["description"],
+        default=default,
+        shown_default=extra["shown_default"] or f"`{plain_default}`",
+        alias=extra["alias"],
+        unit=extra["unit"],
+        zero=extra["zero"],
+        at_least=extra["at_least"],
+        at_most=extra["at_most"],
+        choices=tuple(str(value) for value in plain.values) if isinstance(plain, inspect.LiteralType) else (),
+    )
+
+
+def _options() -> tuple[Option, ...]:
+    described = inspect.type_info(Settings)
+    assert isinstance(described, inspect.StructType)
+    return tuple(_option(field) for field in described.fields)
+
+
+OPTIONS: tuple[Option, ...] = _options()
+"""Every setting, in the order of `Settings`."""

@@ -1,0 +1,212 @@
+"""One `kvip manager` process on a node of the lab, and the view of that node from outside.
+
+In: a `Lan`, the node's name, a kubeconfig and settings. Out: `NodeProcess`: start, kill, freeze, stop, readiness, metrics, log
+lines, and the addresses that carry kvip's mark. All calls block, each with a deadline: from a coroutine use
+`asyncio.to_thread`, or an API server in the same loop cannot answer meanwhile.
+
+Must not: know what kvip ought to do, or leave a process behind when closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from kvip.core.model import Address, packed
+from kvip.kernel.batches import AddressSocket
+from lab.lan import Lan
+from lab.netns import LabError
+
+METRICS_PORT = 2112
+_REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "KVIP_NO_EXTENSIONS")
+
+
+class NodeProcess:
+    """The daemon of one node; a context manager that starts it and makes sure that it is gone.
+
+    `env` is added to the default settings (an empty value removes one). The state directory and the log outlive a restart.
+    """
+
+    def __init__(self, lan: Lan, node: str, *, kubeconfig: str | os.PathLike[str], work_dir: str | os.PathLike[str],
+                 env: Mapping[str, str] | None = None) -> None:  # fmt: skip
+        self.node = node
+        self._ns = lan.ns(node)
+        self._process: subprocess.Popen[bytes] | None = None
+        work = pathlib.Path(work_dir)
+        self.state_dir = work / node / "state"
+        self.log_path = work / node / "kvip.log"
+        self.env = {
+            **{key: os.environ[key] for key in _INHERITED if key in os.environ},
+            "PYTHONPATH": str(_REPOSITORY),
+            "KUBECONFIG": os.fspath(kubeconfig),
+            "KVIP_STATE_DIR": str(self.state_dir),
+            "vip_interface": "eth0",
+            "vip_nodename": node,
+            "vip_arp": "true",
+            "svc_enable": "true",
+            "vip_leaseduration": "5",
+            "vip_renewdeadline": "3",
+            "vip_retryperiod": "1",
+            "prometheus_server": f":{METRICS_PORT}",
+            **(env or {}),
+        }
+        self.env = {key: value for key, value in self.env.items() if value}
+
+    def __enter__(self) -> NodeProcess:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the daemon; also after its end, with the same state directory and log."""
+        if self.running:
+            raise LabError(f"kvip on {self.node} runs already")
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        with open(self.log_path, "ab") as log_file:
+            self._process = subprocess.Popen(
+                self._ns.command(sys.executable, "-m", "kvip", "manager"),
+                env=self.env, cwd=self.log_path.parent, stdin=subprocess.DEVNULL, stdout=log_file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id (nsenter has become the daemon). `LabError` before the first start."""
+        if self._process is None:
+            raise LabError(f"kvip on {self.node} was never started")
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative = killed by that signal, None while it runs."""
+        return self._process.poll() if self._process is not None else None
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not self.running or self._process is None:
+            raise LabError(f"kvip on {self.node} does not run (exit {self.returncode}); {self.log_path} ends: {self._log_tail()}")
+        self._process.send_signal(number)
+
+    def kill9(self) -> None:
+        """SIGKILL, and wait until the kernel has ended it."""
+        self._signal(signal.SIGKILL)
+        self.wait_exit(5.0)
+
+    def stop(self, *, deadline_s: float = 5.0) -> float:
+        """SIGTERM; the seconds until the daemon ended. `LabError` after `deadline_s` (with SIGKILL), or at an exit code other than 0."""
+        began = time.monotonic()
+        self._signal(signal.SIGTERM)
+        code = self.wait_exit(deadline_s)
+        if code != 0:
+            raise LabError(f"kvip on {self.node} ended with {code} at SIGTERM; {self.log_path} ends: {self._log_tail()}")
+        return time.monotonic() - began
+
+    def wait_exit(self, timeout_s: float) -> int:
+        """Wait for the end of the daemon; its exit code. `LabError` (and SIGKILL) after `timeout_s`."""
+        if self._process is None:
+            raise LabError(f"kvip on {self.node} was never started")
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(5.0)
+            raise LabError(f"kvip on {self.node} still ran after {timeout_s:g} s, killed; log ends: {self._log_tail()}") from None
+
+    def freeze(self) -> None:
+        """SIGSTOP: as a starved or paused machine."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End the daemon whatever its state (frozen too); idempotent."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()  # SIGKILL ends a stopped process as well
+            self._process.wait(5.0)
+
+    def get(self, path: str, *, timeout_s: float = 2.0) -> tuple[int, str]:
+        """GET from the daemon's metrics address, on the node: status and body. `OSError` when nothing answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", METRICS_PORT, timeout=timeout_s)
+        connection.sock = self._ns.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            connection.sock.settimeout(timeout_s)
+            connection.sock.connect(("127.0.0.1", METRICS_PORT))
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def wait_ready(self, timeout_s: float = 10.0) -> float:
+        """Poll /readyz until it answers 200; the seconds that took. `LabError` when the daemon ends or the time is over."""
+        began = time.monotonic()
+        answer = "no answer"
+        while time.monotonic() - began < timeout_s:
+            if not self.running:
+                raise LabError(f"kvip on {self.node} ended with {self.returncode}; log ends: {self._log_tail()}")
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                status, body = self.get("/readyz")
+                if status == http.client.OK:
+                    return time.monotonic() - began
+                answer = f"{status} {body.strip()[:300]}"
+            time.sleep(0.02)
+        raise LabError(f"kvip on {self.node} not ready after {timeout_s:g} s (/readyz: {answer}); log ends: {self._log_tail()}")
+
+    def metrics(self) -> dict[str, float]:
+        """/metrics as sample -> value; a sample is spelled as exposed: `kvip_vips{state="bound"}`."""
+        status, body = self.get("/metrics")
+        if status != http.client.OK:
+            raise LabError(f"/metrics on {self.node}: {status}")
+        samples = (line.rpartition(" ") for line in body.splitlines() if line and not line.startswith("#"))
+        return {sample: float(value) for sample, _, value in samples}
+
+    def logs(self) -> list[dict[str, object]]:
+        """The log lines of all runs; what is no JSON object (a traceback) comes as {"unparsed": line}."""
+        return [_log_record(line) for line in self._log_lines()]
+
+    def _log_lines(self) -> list[str]:
+        if not self.log_path.exists():
+            return []
+        return [line for line in self.log_path.read_text(errors="replace").splitlines() if line.strip()]
+
+    def _log_tail(self, lines: int = 15) -> str:
+        return "\n".join(["", *self._log_lines()[-lines:]])
+
+    def marked_addresses(self) -> list[Address]:
+        """The addresses on the node that carry kvip's mark, from the kernel; whether the daemon runs or not."""
+
+        def dump() -> list[Address]:
+            with AddressSocket() as addresses:
+                return addresses.dump()
+
+        return [address for address in self._ns.call(dump) if address.marked]
+
+    def vips(self) -> list[str]:
+        """The marked addresses as text, IPv4 first, in numeric order."""
+        found = (address.ip for address in self.marked_addresses())
+        return [str(vip) for vip in sorted(found, key=lambda vip: (len(packed(vip)), packed(vip)))]
+
+
+def _log_record(line: str) -> dict[str, object]:
+    with contextlib.suppress(ValueError):
+        record = json.loads(line)
+        if isinstance(record, dict):
+            return record
+    return {"unparsed": line}

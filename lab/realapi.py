@@ -1,0 +1,293 @@
+"""Runs the real API server (etcd and kube-apiserver) as child processes, for scenarios.
+
+Inputs: the directory that `lab/assets/build.sh` fills, an address of this network namespace. Outputs: a ready server with an
+administrator, and a user `kvip` who has exactly the rights that kvip needs. No controllers run: a deleted namespace stays
+Terminating, no EndpointSlices appear by themselves. Must not touch the network's configuration: the address and `lo` are the caller's.
+"""
+
+from __future__ import annotations
+
+import csv
+import http.client
+import ipaddress
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from lab.apihost import ADMIN_TOKEN, KVIP_TOKEN, Child, LabError, wait_until, write_kubeconfig
+
+READY_TIMEOUT_S = 60.0
+REQUEST_TIMEOUT_S = 5.0
+LEASE_NAMESPACE = "kube-system"
+BINARIES = ("etcd", "kube-apiserver", "kubectl")
+
+Json = dict[str, Any]
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+
+
+def assets_version() -> str:
+    """The Kubernetes version that `lab/assets` builds, e.g. "v1.34.4"."""
+    go_mod = Path(__file__).parent / "assets" / "kube" / "go.mod"
+    found = re.search(r"^(?:require\s+|\s*)k8s\.io/kubernetes\s+(v\S+)", go_mod.read_text(), re.MULTILINE)
+    if found is None:
+        raise LabError(f"{go_mod} requires no k8s.io/kubernetes")
+    return found.group(1)
+
+
+def assets_dir() -> Path:
+    """Where etcd, kube-apiserver and kubectl are: KUBEBUILDER_ASSETS, else the cache that `make assets` fills."""
+    if chosen := os.environ.get("KUBEBUILDER_ASSETS"):
+        return Path(chosen)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "kvip" / "assets" / assets_version()
+
+
+def missing_assets() -> list[str]:
+    """The programs that a run needs and that are not there; empty = `RealApi` can start."""
+    directory = assets_dir()
+    missing = [str(directory / name) for name in BINARIES if not os.access(directory / name, os.X_OK)]
+    return missing + ([] if shutil.which("openssl") else ["openssl"])
+
+
+def kvip_rbac(*, user: str = "kvip", lease_namespace: str = LEASE_NAMESPACE) -> list[tuple[str, Json]]:
+    """The rights of kvip, as (collection path, object) to create in order."""
+
+    def rule(group: str, resources: str, verbs: str) -> Json:
+        return {"apiGroups": [group], "resources": resources.split(), "verbs": verbs.split()}
+
+    def binding(kind: str, role_kind: str, metadata: Json) -> Json:
+        return {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": kind,
+            "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role_kind, "name": "kvip"},
+            "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
+        }
+
+    def role(kind: str, metadata: Json, rules: list[Json]) -> Json:
+        return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata, "rules": rules}
+
+    cluster = {"name": "kvip"}
+    local = {"name": "kvip", "namespace": lease_namespace}
+    cluster_rules = [
+        rule("", "services nodes", "get list watch"),
+        rule("discovery.k8s.io", "endpointslices", "get list watch"),
+        rule("", "services/status", "patch"),
+        rule("", "events", "create patch"),
+    ]
+    lease_rules = [rule("coordination.k8s.io", "leases", "get list watch create update")]
+    return [
+        (f"{_RBAC}/clusterroles", role("ClusterRole", cluster, cluster_rules)),
+        (f"{_RBAC}/clusterrolebindings", binding("ClusterRoleBinding", "ClusterRole", cluster)),
+        (f"{_RBAC}/namespaces/{lease_namespace}/roles", role("Role", local, lease_rules)),
+        (f"{_RBAC}/namespaces/{lease_namespace}/rolebindings", binding("RoleBinding", "Role", local)),
+    ]
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free on 127.0.0.1 now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in sockets]
+    except OSError as error:
+        raise LabError(f"127.0.0.1 cannot be used in this network namespace ({error}): set `lo` up first") from error
+    finally:
+        for probe in sockets:
+            probe.close()
+
+
+class RealApi:
+    """etcd and kube-apiserver on `address`:`port`, with TLS. See `lab.apihost.ApiHost` for the verbs."""
+
+    def __init__(self, address: str, port: int = 6443, *, assets: Path | None = None, extra_args: tuple[str, ...] = ()) -> None:
+        ip = ipaddress.ip_address(address)
+        if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+            # kube-apiserver refuses such an --advertise-address (net.ParseIP + ValidateEndpointIP rules).
+            raise LabError(f"{address}: kube-apiserver needs a global unicast address of this namespace")
+        self.address = address
+        self.port = port
+        self.url = f"https://{f'[{address}]' if ip.version == 6 else address}:{port}"
+        self.admin_token = ADMIN_TOKEN
+        self.kvip_token = KVIP_TOKEN
+        self.assets = assets or assets_dir()
+        self.directory = Path(tempfile.mkdtemp(prefix="kvip-realapi-"))
+        self.admin_kubeconfig = self.directory / "admin.kubeconfig"
+        self.kvip_kubeconfig = self.directory / "kvip.kubeconfig"
+        self.ca_file = self.directory / "certs" / "apiserver.crt"
+        """The self-signed certificate that kube-apiserver makes, with its CA appended."""
+        self.phases_s: dict[str, float] = {}
+        """Seconds from `start()` to: etcd running, /readyz, rights given."""
+        self._extra_args = extra_args
+        self._etcd_url = ""
+        self._etcd: Child | None = None
+        self._api: Child | None = None
+
+    def __enter__(self) -> RealApi:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start both, wait for /readyz, create kvip's role, write the kubeconfigs. Errors: LabError."""
+        if missing := missing_assets():
+            self.stop()
+            raise LabError(f"missing {', '.join(missing)}: run `make assets`, or set KUBEBUILDER_ASSETS")
+        began = time.monotonic()
+        try:
+            self._write_files()
+            self._start_etcd()
+            self.phases_s["etcd"] = time.monotonic() - began
+            self._start_api()
+            self.phases_s["ready"] = time.monotonic() - began
+            self._create_rights()
+            self.phases_s["rights"] = time.monotonic() - began
+            for path, token, user in ((self.admin_kubeconfig, ADMIN_TOKEN, "admin"), (self.kvip_kubeconfig, KVIP_TOKEN, "kvip")):
+                write_kubeconfig(path, url=self.url, token=token, user=user, ca_file=self.ca_file)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Kill both and remove everything they wrote."""
+        self.kill_api()
+        if self._etcd is not None:
+            self._etcd.stop()
+            self._etcd = None
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def kill_api(self) -> None:
+        """SIGKILL to kube-apiserver; etcd keeps the objects."""
+        if self._api is not None:
+            self._api.stop()
+            self._api = None
+
+    def restart_api(self, *, down_s: float = 0.0) -> None:
+        """Kill kube-apiserver, wait, start it again on the same data; returns when /readyz answers."""
+        self.kill_api()
+        time.sleep(down_s)
+        self._start_api()
+
+    def stall(self, stalled: bool, /) -> None:
+        """SIGSTOP or SIGCONT to kube-apiserver."""
+        if self._api is None:
+            raise LabError("stall: kube-apiserver does not run")
+        self._api.send(signal.SIGSTOP if stalled else signal.SIGCONT)
+
+    def log_tail(self, lines: int = 30) -> str:
+        """The end of kube-apiserver's log."""
+        return self._api.tail(lines) if self._api else ""
+
+    def kubectl(self, *args: str, stdin: str = "", timeout_s: float = 20.0) -> str:
+        """Run kubectl as the administrator and return what it printed. Errors: LabError with its words."""
+        argv = [str(self.assets / "kubectl"), "--kubeconfig", str(self.admin_kubeconfig), *args]
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False)
+        if done.returncode:
+            raise LabError(f"kubectl {' '.join(args)}: exit {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
+
+    def request(self, method: str, path: str, body: Json | None = None) -> tuple[int, Json]:
+        """One request as the administrator: (status, decoded body, {} when it is not JSON). Errors: OSError when nobody answers."""
+        target = urlsplit(self.url)
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        connection = http.client.HTTPSConnection(str(target.hostname), target.port, timeout=REQUEST_TIMEOUT_S, context=context)
+        try:
+            headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": "application/json"}
+            connection.request(method, path, msgspec.json.encode(body) if body is not None else None, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        is_json = answer.headers.get_content_type() == "application/json"
+        return answer.status, msgspec.json.decode(content, type=Json) if is_json else {}
+
+    def _write_files(self) -> None:
+        """The service-account key pair (kube-apiserver insists on one) and the token file."""
+        key, public = self.directory / "sa.key", self.directory / "sa.pub"
+        for argv in (["openssl", "genrsa", "-out", str(key), "2048"], ["openssl", "rsa", "-in", str(key), "-pubout", "-out", str(public)]):
+            subprocess.run(argv, check=True, capture_output=True, timeout=30)
+        with (self.directory / "tokens.csv").open("w", newline="") as out:
+            tokens = csv.writer(out)
+            tokens.writerow([ADMIN_TOKEN, "admin", "admin", "system:masters"])
+            tokens.writerow([KVIP_TOKEN, "kvip", "kvip", "system:authenticated"])
+
+    def _start_etcd(self) -> None:
+        client_port, peer_port = _free_ports(2)
+        self._etcd_url = f"http://127.0.0.1:{client_port}"
+        peer_url = f"http://127.0.0.1:{peer_port}"
+        self._etcd = Child(
+            "etcd",
+            [
+                str(self.assets / "etcd"),
+                f"--data-dir={self.directory / 'etcd'}",
+                f"--listen-client-urls={self._etcd_url}",
+                f"--advertise-client-urls={self._etcd_url}",
+                f"--listen-peer-urls={peer_url}",
+                f"--initial-advertise-peer-urls={peer_url}",
+                f"--initial-cluster=default={peer_url}",
+                "--unsafe-no-fsync=true",
+                "--log-level=warn",
+            ],
+            self.directory / "etcd.log",
+        )
+
+    def _start_api(self) -> None:
+        families = ["10.96.0.0/16", "fd00:96::/112"]
+        etcd = self._etcd
+        if etcd is None:
+            raise LabError("kube-apiserver: etcd does not run; call start() first")
+        self._api = Child(
+            "kube-apiserver",
+            [
+                str(self.assets / "kube-apiserver"),
+                f"--etcd-servers={self._etcd_url}",
+                f"--bind-address={self.address}",
+                f"--advertise-address={self.address}",
+                f"--secure-port={self.port}",
+                f"--cert-dir={self.directory / 'certs'}",
+                f"--service-cluster-ip-range={','.join(reversed(families) if ':' in self.address else families)}",
+                f"--service-account-key-file={self.directory / 'sa.pub'}",
+                f"--service-account-signing-key-file={self.directory / 'sa.key'}",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--token-auth-file={self.directory / 'tokens.csv'}",
+                "--authorization-mode=RBAC",
+                "--disable-admission-plugins=ServiceAccount",
+                "--endpoint-reconciler-type=none",
+                "--profiling=false",
+                *self._extra_args,
+            ],
+            self.directory / "kube-apiserver.log",
+        )
+        wait_until(lambda: self._answers("/readyz"), f"{self.url}/readyz", children=[etcd, self._api], timeout_s=READY_TIMEOUT_S)
+
+    def _create_rights(self) -> None:
+        """kvip's role, once the namespaces that kube-apiserver itself makes are there."""
+        children = [child for child in (self._etcd, self._api) if child]
+        for namespace in ("default", LEASE_NAMESPACE):
+            path = f"/api/v1/namespaces/{namespace}"
+            wait_until(lambda path=path: self._answers(path), path, children=children, timeout_s=READY_TIMEOUT_S)  # type: ignore[misc]
+        for path, body in kvip_rbac():
+            status, answer = self.request("POST", path, body)
+            if status not in {201, 409}:
+                raise LabError(f"POST {path}: {status} {answer.get('message', '')}")
+
+    def _answers(self, path: str) -> bool:
+        """True when the server answers `path` with 200."""
+        try:
+            return self.request("GET", path)[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False

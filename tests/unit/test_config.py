@@ -1,0 +1,628 @@
+"""Settings: where a value comes from, what is refused, what is warned about, and the reference."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvip.aliases import FOREIGN, parse_bool
+from kvip.checks import parse_listen
+from kvip.config import Loaded, SystemFiles, add_arguments, load, reference_markdown
+from kvip.errors import ConfigError
+from kvip.settings import OPTIONS, Settings
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "configuration.md"
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+class FakeFiles:
+    """A file system of the given files."""
+
+    def __init__(self, **files: str | bytes) -> None:
+        self.files = {path: text.encode() if isinstance(text, str) else text for path, text in files.items()}
+
+    def read(self, path: str) -> bytes:
+        if path not in self.files:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return self.files[path]
+
+    def exists(self, path: str) -> bool:
+        return path in self.files
+
+
+def loaded(*argv: str, toml: str | bytes | None = None, files: dict[str, str] | None = None, **environ: str) -> Loaded:
+    contents: dict[str, str | bytes] = dict(files or {})
+    if toml is not None:
+        contents["/kvip.toml"] = toml
+        environ.setdefault("KVIP_CONFIG", "/kvip.toml")
+    return load(argv, environ, files=FakeFiles(**contents), hostname="Node-1.example")
+
+
+def refused(*argv: str, **kwargs: object) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        loaded(*argv, **kwargs)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(f"{caught.value.path}: ")
+    assert caught.value.source in str(caught.value)
+    return caught.value
+
+
+# Sources and their order
+
+
+def test_defaults_are_the_documented_ones():
+    result = loaded()
+    assert result == Loaded(settings=Settings(node_name="node-1.example", election="global"))
+    assert (result.settings.lease_duration_s, result.settings.renew_deadline_s, result.settings.retry_period_s) == (5, 3, 1)
+
+
+def test_flag_beats_own_variable_beats_kube_vip_variable_beats_file_beats_default():
+    sources = {"KVIP_LEASE_DURATION": "7", "vip_leaseduration": "8"}
+    toml = "lease-duration = 9"
+    assert loaded("--lease-duration", "6", toml=toml, **sources).settings.lease_duration_s == 6
+    assert loaded(toml=toml, **sources).settings.lease_duration_s == 7
+    del sources["KVIP_LEASE_DURATION"]
+    assert loaded(toml=toml, **sources).settings.lease_duration_s == 8
+    assert loaded(toml=toml).settings.lease_duration_s == 9
+    assert loaded().settings.lease_duration_s == 5
+
+
+SAMPLES = {
+    "text": ("eth7", "eth7"),
+    "switch": ("true", True),
+    "number": ("2.5", 2.5),
+    "integer": ("100", 100),
+}
+OVERRIDES = {
+    "kubeconfig": ("/kube", "/kube"),
+    "metrics-address": ("[::1]:9", "[::1]:9"),
+    "state-dir": ("/var/lib/kvip", "/var/lib/kvip"),
+    "election": ("global", "global"),
+    "log-format": ("logfmt", "logfmt"),
+    "log-level": ("debug", "debug"),
+    "loop": ("asyncio", "asyncio"),
+    "lease-duration": ("5.5", 5.5),
+    "retry-period": ("1.5", 1.5),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_setting_is_settable_by_flag_variable_file_and_alias(option):
+    text, value = OVERRIDES.get(option.name) or SAMPLES[option.kind]
+    literal = text if option.kind in ("switch", "number", "integer") else f'"{text}"'
+    files = {"/kube": ""}
+    results = [
+        loaded(option.flag, text, files=files),
+        loaded(f"{option.flag}={text}", files=files),
+        loaded(files=files, **{option.variable: text}),
+        loaded(toml=f"{option.name} = {literal}", files=files),
+        *(loaded(files=files, **{alias: text}) for alias in option.alias if alias != "vip_arpRate"),
+    ]
+    for result in results:
+        assert getattr(result.settings, option.field) == value
+        assert type(getattr(result.settings, option.field)) is type(option.default)
+        assert result.warnings == ()
+
+
+def test_names_drop_the_unit():
+    assert {option.name for option in OPTIONS} >= {"lease-duration", "frame-rate", "address-lifetime"}
+    assert not [option.name for option in OPTIONS if option.name.endswith(("-s", "-pps"))]
+
+
+def test_an_empty_variable_is_not_set():
+    environ = {option.variable: "" for option in OPTIONS} | {foreign.name: "" for foreign in FOREIGN}
+    environ |= {alias: "" for option in OPTIONS for alias in option.alias} | {"KVIP_CONFIG": ""}
+    assert loaded(**environ) == loaded()
+
+
+def test_an_empty_flag_is_set():
+    assert loaded("--metrics-address", "").settings.metrics_address == ""
+    assert loaded("--interface", "", KVIP_INTERFACE="eth7").settings.interface == ""
+    assert refused("--lease-duration", "").path == "lease-duration"
+
+
+def test_a_switch_flag_needs_no_value():
+    assert loaded("--class-only", "--wait-for-interface=false", KVIP_WAIT_FOR_INTERFACE="1").settings.class_only is True
+    assert loaded("--wait-for-interface=false", KVIP_WAIT_FOR_INTERFACE="1").settings.wait_for_interface is False
+
+
+def test_config_flag_beats_its_variable():
+    result = loaded("--config", "/b.toml", toml="interface = 'eth1'", files={"/b.toml": "interface = 'eth2'"})
+    assert result.settings.interface == "eth2"
+
+
+def test_loads_a_real_file(tmp_path):
+    path = tmp_path / "kvip.toml"
+    path.write_text("lease-duration = 6\n")
+    assert load(["--config", str(path)], {}).settings.lease_duration_s == 6
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load(["--config", "a\0b"], {})
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load(["--config", str(tmp_path)], {})
+    assert SystemFiles().exists(str(path))
+
+
+def test_flags_have_help():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    text = parser.format_help()
+    assert all(option.flag in text for option in OPTIONS)
+
+
+# Values that stand for something else
+
+
+def test_node_name_is_lower_cased_from_every_source():
+    assert loaded().settings.node_name == "node-1.example"
+    assert loaded(vip_nodename="N2").settings.node_name == "n2"
+
+
+def test_bad_hostname_says_what_to_set():
+    with pytest.raises(ConfigError, match=r"node-name: 'my_host'.*\(from the hostname; set node-name\)"):
+        load([], {}, files=FakeFiles(), hostname="my_host")
+
+
+def test_metrics_off():
+    assert loaded(KVIP_METRICS_ADDRESS="off").settings.metrics_address == ""
+
+
+def test_zero_means_no_refresh_and_automatic_lifetime():
+    assert loaded("--refresh-interval", "0").settings.refresh_interval_s == 0
+    assert loaded("--address-lifetime", "0").settings.address_lifetime_s == 60
+
+
+@pytest.mark.parametrize(("millis", "seconds"), [("500", 0.5), ("3000", 3.0), ("45000", 45.0)])
+def test_arp_rate_is_in_milliseconds(millis, seconds):
+    result = loaded(vip_arpRate=millis)
+    assert (result.settings.refresh_interval_s, result.warnings) == (seconds, ())
+
+
+@pytest.mark.parametrize("millis", ["0", "499"])
+def test_arp_rate_below_500_means_3000_with_a_warning(millis):
+    result = loaded(vip_arpRate=millis)
+    assert result.settings.refresh_interval_s == 3
+    assert result.warnings == (f"variable vip_arpRate: {millis} ms is below 500 ms, 3000 ms is used, as kube-vip does",)
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "3s"])
+def test_bad_arp_rate_is_refused(text):
+    error = refused(vip_arpRate=text)
+    assert (error.path, error.source) == ("refresh-interval", "variable vip_arpRate")
+
+
+@pytest.mark.parametrize(
+    ("text", "level"), [("-4", "debug"), ("0", "info"), ("3", "info"), ("4", "warning"), ("8", "error"), ("debug", "debug")]
+)
+def test_kube_vip_log_levels_are_those_of_slog(text, level):
+    assert loaded(vip_loglevel=text).settings.log_level == level
+
+
+def test_slog_numbers_are_for_kube_vips_variable_only():
+    assert refused(KVIP_LOG_LEVEL="-4").path == "log-level"
+
+
+@pytest.mark.parametrize(
+    ("environ", "files", "path"),
+    [
+        ({}, {}, ""),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, {f"{ACCOUNT}/token": "t", "/etc/kubernetes/admin.conf": ""}, ""),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, {"/etc/kubernetes/admin.conf": ""}, "/etc/kubernetes/admin.conf"),
+        ({"HOME": "/root"}, {"/etc/kubernetes/admin.conf": "", "/root/.kube/config": ""}, "/etc/kubernetes/admin.conf"),
+        ({"HOME": "/root"}, {"/root/.kube/config": ""}, "/root/.kube/config"),
+        ({"KUBECONFIG": "/a"}, {"/a": "", "/etc/kubernetes/admin.conf": ""}, "/a"),
+        ({"KUBECONFIG": "/missing:/a"}, {"/a": ""}, "/missing:/a"),
+        ({"KUBECONFIG": "/a", "k8s_config_file": "/b"}, {"/a": "", "/b": ""}, "/b"),
+        ({"k8s_config_file": "/b", "KVIP_KUBECONFIG": "/c"}, {"/b": "", "/c": ""}, "/c"),
+    ],
+)
+def test_which_kubeconfig(environ, files, path):
+    assert loaded(files=files, **environ).settings.kubeconfig == path
+
+
+def test_a_kubeconfig_that_was_asked_for_must_exist():
+    error = refused(k8s_config_file="/b", files={"/etc/kubernetes/admin.conf": ""})
+    assert str(error) == "kubeconfig: '/b' does not exist (from variable k8s_config_file)"
+
+
+# Refusals of values
+
+NUMBERS = [option for option in OPTIONS if option.kind in ("number", "integer")]
+BAD_NUMBERS = ["x", "5s", "nan", "inf", "-inf", "1e999", "-1", "0x5", "1_0", " 5", "5 ", "٥", "9" * 5000, "1e30"]
+
+
+@pytest.mark.parametrize("option", NUMBERS, ids=lambda option: option.name)
+@pytest.mark.parametrize("text", BAD_NUMBERS, ids=lambda text: text[:8])
+def test_bad_number_is_refused_with_its_path_and_source(option, text):
+    for error, source in [
+        (refused(f"{option.flag}={text}"), f"flag {option.flag}"),
+        (refused(**{option.variable: text}), f"variable {option.variable}"),
+        *((refused(**{alias: text}), f"variable {alias}") for alias in option.alias),
+    ]:
+        assert (error.path, error.source) == (option.name, source)
+        assert len(str(error)) < 300
+
+
+@pytest.mark.parametrize("option", NUMBERS, ids=lambda option: option.name)
+@pytest.mark.parametrize("literal", ["nan", "inf", "-1", "true", '"5"', "[1]", "2026-01-01", "1" + "0" * 400], ids=lambda text: text[:8])
+def test_bad_number_in_a_file_is_refused(option, literal):
+    error = refused(toml=f"{option.name} = {literal}")
+    assert (error.path, error.source) == (option.name, "file /kvip.toml") or '"5"' in literal
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("address-lifetime", "9"),
+        ("address-lifetime", "60.5"),
+        ("refresh-interval", "0.4"),
+        ("frame-rate", "0"),
+        ("frame-burst", "63"),
+        ("audit-interval", "0"),
+        ("lease-duration", "0"),
+        ("lease-duration", "3601"),
+        ("retry-period", "0"),
+        ("node-name", "a b"),
+        ("node-name", "-a"),
+        ("node-name", ".".join(["a" * 63] * 4)),
+        ("namespace", "a.b"),
+        ("namespace", "a" * 64),
+        ("lease-name", "ns/name"),
+        ("lease-name", "Upper"),
+        ("interface", "abcdefghijklmnop"),
+        ("interface", "eth0/1"),
+        ("interface", "eth0:1"),
+        ("interface", ".."),
+        ("interface", "éééééééé"),
+        ("services-interface", "auto"),
+        ("metrics-address", "2112"),
+        ("metrics-address", ":65536"),
+        ("metrics-address", "::1:2112"),
+        ("metrics-address", "[::g]:1"),
+        ("metrics-address", "999.1.1.1:1"),
+        ("metrics-address", "a_b:1"),
+        ("state-dir", "run/kvip"),
+        ("state-dir", "/run\n/x"),
+        ("load-balancer-class", "a b"),
+        ("load-balancer-class", "/x"),
+        ("class-only", "yes"),
+        ("log-format", "xml"),
+        ("log-level", "trace"),
+        ("loop", "trio"),
+        ("election", "raft"),
+        ("kubeconfig", "\udcff"),
+    ],
+)
+def test_bad_value_is_refused_with_its_path_and_source(name, text):
+    error = refused(f"--{name}={text}")
+    assert (error.path, error.source) == (name, f"flag --{name}")
+    assert "\n" not in str(error)
+
+
+def test_wrong_types_in_a_file_are_refused():
+    assert refused(toml="interface = 5").problem == "text is expected, got 5"
+    assert refused(toml="class-only = 1").problem == "true or false is expected, got 1"
+    assert refused(toml="loop = true").problem == "text is expected, got True"
+    assert refused(toml='lease-duration = "5"').problem == "a number (seconds) is expected, got '5'"
+
+
+@pytest.mark.parametrize("content", ["a = ", "a = 1\na = 2", b"\xff", "a = " + "[" * 20_000, "a = " + "1" * 5000, "#" * (1 << 21)])
+def test_bad_file_is_refused(content):
+    error = refused(toml=content)
+    assert (error.path, error.source) == ("config", "variable KVIP_CONFIG")
+
+
+def test_missing_file_is_refused():
+    assert str(refused("--config", "/x")) == "config: cannot read '/x': No such file or directory (from flag --config)"
+
+
+def test_unknown_key_in_a_file_is_refused_with_a_guess():
+    error = refused(toml="lease-durations = 5")
+    assert str(error) == "lease-durations: no such setting; did you mean lease-duration? (from file /kvip.toml)"
+
+
+@pytest.mark.parametrize("argv", [["--lease-durations", "5"], ["--lease-duration"], ["stray"], ["--lease", "5"]])
+def test_bad_command_line_is_a_config_error(argv):
+    assert refused(*argv).path == "command line"
+
+
+# Timers
+
+
+@pytest.mark.parametrize(
+    ("lease", "renew", "retry"), [("5", "4", "2"), ("15", "10", "2"), ("15", "12", "6"), ("1.5", "0.5", "0.25"), ("0.3e1", "2", "1")]
+)
+def test_timers_that_fit(lease, renew, retry):
+    loaded(vip_leaseduration=lease, vip_renewdeadline=renew, vip_retryperiod=retry)
+
+
+@pytest.mark.parametrize(("lease", "renew"), [("5", "4.5"), ("5", "5"), ("5", "6"), ("15", "12.5"), ("3", "2.1"), ("20", "17")])
+def test_too_small_a_margin_is_refused_with_a_way_out_that_works(lease, renew):
+    error = refused(KVIP_LEASE_DURATION=lease, vip_renewdeadline=renew)
+    assert error.path == "renew-deadline"
+    assert error.source == "variable KVIP_LEASE_DURATION, variable vip_renewdeadline"
+    assert f"{renew} s leaves" in error.problem
+    assert f"lease-duration {lease} s" in error.problem
+    advice = error.problem.rpartition("to at least ")[2].removesuffix(" s")
+    assert loaded(KVIP_LEASE_DURATION=advice, vip_renewdeadline=renew).settings.renew_deadline_s == float(renew)
+    shorter = error.problem.partition("renew-deadline to at most ")[2].partition(" s")[0]
+    assert not shorter or loaded(KVIP_LEASE_DURATION=lease, vip_renewdeadline=shorter)
+
+
+def test_too_long_a_retry_period_is_refused_with_a_way_out():
+    error = refused("--retry-period=1.6")
+    assert error.path == "retry-period"
+    assert error.problem == (
+        "1.6 s is more than half of renew-deadline 3 s; set retry-period to at most 1.5 s, or renew-deadline to at least 3.2 s"
+    )
+
+
+def test_lease_too_short_for_the_default_deadline_is_refused():
+    assert refused(vip_leaseduration="3").path == "renew-deadline"
+
+
+# Election mode
+
+
+@pytest.mark.parametrize("mode", ["claims", "per-service"])
+@pytest.mark.parametrize("how", ["flag", "variable", "file"])
+def test_a_mode_that_is_not_there_is_refused_not_run_as_another(mode, how):
+    error = {
+        "flag": lambda: refused("--election", mode),
+        "variable": lambda: refused(KVIP_ELECTION=mode),
+        "file": lambda: refused(toml=f'election = "{mode}"'),
+    }[how]()
+    assert error.path == "election"
+    assert "split brain" in error.problem
+    assert "set election=global on every node" in error.problem
+
+
+def test_per_service_election_of_kube_vip_is_refused():
+    error = refused(svc_election="true", svc_enable="true")
+    assert (error.path, error.source) == ("svc_election", "variable svc_election")
+    assert "split brain" in error.problem
+    assert "svc_election=false" in error.problem
+
+
+def test_global_with_per_service_election_is_a_contradiction():
+    error = refused(KVIP_ELECTION="global", svc_election="T")
+    assert error.path == "election"
+    assert "contradicts svc_election=true" in error.problem
+    assert error.source == "variable KVIP_ELECTION, variable svc_election"
+
+
+def test_global_election_with_svc_election_false():
+    assert loaded(svc_election="false").settings.election == "global"
+    assert loaded("--election", "").settings.election == "global"
+
+
+def test_cp_namespace_that_kube_vip_would_not_follow_is_refused():
+    files = {f"{ACCOUNT}/namespace": "lb-system\n"}
+    error = refused(cp_namespace="kube-system", files=files)
+    assert (error.path, error.source) == ("namespace", "variable cp_namespace")
+    assert "'lb-system'" in error.problem
+    assert loaded(cp_namespace="lb-system", files=files).settings.namespace == "lb-system"
+    assert loaded(KVIP_NAMESPACE="kube-system", cp_namespace="kube-system", files=files).settings.namespace == "kube-system"
+    assert loaded(cp_namespace="elsewhere").settings.namespace == "elsewhere"
+
+
+# kube-vip's other variables
+
+
+def provoking(foreign):
+    return {"set": "something", "true": "true", "false": "false", "not /32,/128": "24"}[foreign.when]
+
+
+@pytest.mark.parametrize("foreign", [item for item in FOREIGN if item.treatment == "refused"], ids=lambda item: item.name)
+def test_what_would_change_who_holds_a_vip_is_refused(foreign):
+    error = refused(**{foreign.name: provoking(foreign)})
+    assert (error.path, error.source, error.problem) == (foreign.name, f"variable {foreign.name}", foreign.note)
+
+
+@pytest.mark.parametrize("foreign", [item for item in FOREIGN if item.treatment == "warned"], ids=lambda item: item.name)
+def test_what_is_not_implemented_is_named_in_a_warning(foreign):
+    assert loaded(**{foreign.name: provoking(foreign)}).warnings == (f"variable {foreign.name} is ignored: {foreign.note}",)
+
+
+@pytest.mark.parametrize("foreign", [item for item in FOREIGN if item.treatment == "none"], ids=lambda item: item.name)
+def test_what_has_no_effect_is_silent(foreign):
+    assert loaded(**{foreign.name: "something"}) == loaded()
+
+
+@pytest.mark.parametrize("foreign", [item for item in FOREIGN if item.when in ("true", "false")], ids=lambda item: item.name)
+def test_switches_are_read_as_go_reads_them(foreign):
+    harmless = {"true": ("0", "f", "F", "false", "False", "FALSE"), "false": ("1", "t", "T", "true", "True", "TRUE")}[foreign.when]
+    assert all(loaded(**{foreign.name: text}) == loaded() for text in harmless)
+    for text in ("yes", "tRUE", " true", "2"):
+        error = refused(**{foreign.name: text})
+        assert (error.path, error.problem) == (foreign.name, f"true or false is expected, got {text!r}")
+
+
+@pytest.mark.parametrize("text", ["32", "128", "/32", "/128", "32,128", "/32,/128", "128,32"])
+def test_host_prefixes_are_no_reason_to_warn(text):
+    assert loaded(vip_subnet=text).warnings == ()
+
+
+@pytest.mark.parametrize("text", ["24", "auto", "/24,/64", "32,64"])
+def test_other_prefixes_warn(text):
+    assert loaded(vip_subnet=text).warnings == ("variable vip_subnet is ignored: kvip binds VIPs as /32 and /128, always",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    # The list that the classification must cover; each name must be a setting's alias or in the table.
+    [
+        "svc_namespace",
+        "svc_enable",
+        "vip_arp",
+        "cp_enable",
+        "bgp_enable",
+        "vip_routingtable",
+        "vip_wireguard",
+        "enable_upnp",
+        "per_service_election_on_demand",
+        "lb_enable",
+        "vip_preserve_on_leadership_loss",
+        "vip_ddns",
+        "config_file",
+        "svc_election",
+        "lb_class_legacy_handling",
+    ],
+)
+def test_the_dangerous_ones_are_classified_as_refused(name):
+    assert [item.treatment for item in FOREIGN if item.name == name] == ["refused"]
+
+
+def test_no_variable_is_classified_twice():
+    names = [item.name for item in FOREIGN] + [alias for option in OPTIONS for alias in option.alias]
+    assert len(names) == len(set(names))
+
+
+def test_a_typical_kube_vip_manifest_starts_without_a_warning():
+    environ = {
+        "vip_arp": "true",
+        "port": "6443",
+        "vip_nodename": "n1",
+        "vip_interface": "eth0",
+        "dns_mode": "first",
+        "svc_enable": "true",
+        "svc_leasename": "plndr-svcs-lock",
+        "vip_leaderelection": "true",
+        "vip_leasename": "plndr-cp-lock",
+        "vip_leaseduration": "15",
+        "vip_renewdeadline": "10",
+        "vip_retryperiod": "2",
+        "prometheus_server": ":2112",
+    }
+    result = loaded(**environ)
+    assert result.warnings == ()
+    assert result.settings == Settings(
+        node_name="n1", interface="eth0", election="global", lease_duration_s=15, renew_deadline_s=10, retry_period_s=2
+    )
+
+
+def test_passwords_are_not_shown():
+    assert "hunter2" not in repr(loaded(bgp_peerpass="hunter2"))
+
+
+# Variables that nobody knows
+
+
+def test_misspelt_own_variable_warns_with_a_guess():
+    assert loaded(KVIP_LEASE_DURATON="7").warnings == ("variable KVIP_LEASE_DURATON is no setting; did you mean KVIP_LEASE_DURATION?",)
+
+
+def test_misspelt_kube_vip_variable_warns_with_a_guess():
+    assert loaded(vip_interfce="eth0").warnings == ("variable vip_interfce is not known and ignored; did you mean vip_interface?",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "KVIP_STATE_DIR",
+        "KVIP_NO_EXTENSIONS",
+        "KVIP_LAB_ANYTHING",
+        "KVIP_SERVICE_HOST",
+        "KVIP_SERVICE_PORT",
+        "KVIP_SERVICE_PORT_HTTP",
+        "KVIP_PORT",
+        "KVIP_PORT_80_TCP",
+        "KVIP_PORT_80_TCP_ADDR",
+        "KVIP_METRICS_SERVICE_HOST",
+        "KVIP_METRICS_PORT_2112_TCP_PROTO",
+    ],
+)
+def test_variables_of_others_do_not_warn(name):
+    assert loaded(**{name: "/x"}).warnings == ()
+
+
+# Helpers with a contract of their own
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (":2112", ("", 2112)),
+        ("0.0.0.0:1", ("0.0.0.0", 1)),
+        ("[::]:9", ("::", 9)),
+        ("localhost:0", ("localhost", 0)),
+        ("a.b:65535", ("a.b", 65535)),
+    ],
+)
+def test_parse_listen(text, parts):
+    assert parse_listen(text) == parts
+
+
+def test_parse_bool_knows_nothing_but_gos_words():
+    assert [parse_bool(text) for text in ("1", "F", "", "TrUe", "on")] == [True, False, None, None, None]
+
+
+# Whatever the environment
+
+NAMES = sorted(
+    {option.variable for option in OPTIONS}
+    | {alias for option in OPTIONS for alias in option.alias}
+    | {foreign.name for foreign in FOREIGN}
+    | {"KVIP_CONFIG", "HOME", "KUBERNETES_SERVICE_HOST", "KVIP_TYPO"}
+)
+VALUES = st.one_of(
+    st.text(max_size=20),
+    st.text(alphabet=st.characters(codec=None, categories=("Cs", "Cc", "Lu", "Nd"))),
+    st.sampled_from(
+        ["true", "false", "1", "0", "5", "3", "1.5", "-4", "nan", "inf", "1e400", "9" * 5000, "global", "eth0", ":1", "/kvip.toml", "/a"]
+    ),
+    st.floats().map(str),
+    st.integers().map(str),
+)
+
+
+@given(
+    environ=st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4), toml=st.one_of(st.binary(max_size=40), st.text().map(str.encode))
+)
+def test_any_environment_loads_or_is_a_config_error(environ, toml):
+    files = FakeFiles(**{"/kvip.toml": toml, "/a": b"", f"{ACCOUNT}/namespace": b"\xff"})
+    try:
+        result = load([], environ, files=files, hostname="n1")
+    except ConfigError as error:
+        assert error.path
+        assert error.problem
+    else:
+        settings = result.settings
+        assert settings.lease_duration_s - settings.renew_deadline_s >= 1 - 1e-9
+        assert settings.renew_deadline_s >= 2 * settings.retry_period_s - 1e-9
+        assert settings.election == "global"
+        assert settings.address_lifetime_s >= 10
+
+
+TOML_VALUES = st.one_of(
+    st.integers(-(2**70), 2**70).map(str),
+    st.floats().map(str),
+    st.booleans().map(lambda value: str(value).lower()),
+    st.just('"5"'),
+    st.just("{}"),
+)
+
+
+@given(table=st.dictionaries(st.sampled_from([option.name for option in OPTIONS]), TOML_VALUES, min_size=1, max_size=3))
+def test_any_table_loads_or_is_a_config_error(table):
+    toml = "\n".join(f"{name} = {value}" for name, value in table.items())
+    try:
+        loaded(toml=toml)
+    except ConfigError as error:
+        assert error.path in {"config", *(option.name for option in OPTIONS)}
+
+
+# The reference
+
+
+def test_reference_names_every_setting_and_every_variable():
+    text = reference_markdown()
+    for option in OPTIONS:
+        assert f"| `{option.flag}` | `{option.variable}` |" in text
+        assert all(f"`{alias}`" in text for alias in option.alias)
+    assert all(f"| `{foreign.name}` |" in text for foreign in FOREIGN)
+
+
+def test_reference_is_current():
+    command = "python -c 'from kvip.config import *; print(reference_markdown(), end=\"\")' > docs/configuration.md"
+    assert REFERENCE.read_text() == reference_markdown(), f"out of date; run: {command}"
