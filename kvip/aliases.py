@@ -1,4 +1,4 @@
-"""What kvip does with those of kube-vip's variables that are no setting of kvip's under another name.
+"""What kvip does with those of kube-vip's variables that are no setting of kvip's under another name, and with unknown ones.
 
 Inputs: the environment. Outputs: warnings, or a `ConfigError` where going on would change who holds a VIP, or where.
 Must not print a variable's value unless it is a switch: some of them are passwords.
@@ -7,12 +7,15 @@ Names and meanings: kube-vip's pkg/kubevip/config_envvar.go and config_environme
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import re
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
 
 from kvip.errors import ConfigError
+from kvip.settings import OPTIONS
 
 Treatment = Literal["none", "warned", "refused"]
 When = Literal["set", "true", "false", "not /32,/128"]
@@ -140,6 +143,11 @@ FOREIGN: tuple[Foreign, ...] = (
 )
 """Every variable of kube-vip's that is no alias of a setting."""
 
+_OWN_VARIABLES = frozenset({"KVIP_CONFIG", "KVIP_NO_EXTENSIONS", *(option.variable for option in OPTIONS)})
+# kubelet describes each Service of the pod's namespace in variables (envVars.go): a Service named "kvip" gives these.
+_SERVICE_LINK = re.compile(r"KVIP_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+_ALIASES = frozenset(alias for option in OPTIONS for alias in option.alias)
+_FOREIGN = frozenset(foreign.name for foreign in FOREIGN)
 _HOST_PREFIXES = frozenset({"32", "/32", "128", "/128"})
 
 
@@ -169,4 +177,22 @@ def judge(environ: Mapping[str, str]) -> tuple[str, ...]:
         if foreign.treatment == "refused":
             raise ConfigError(foreign.name, foreign.note, source=f"variable {foreign.name}")
         warnings.append(f"variable {foreign.name} is ignored: {foreign.note}")
+    return tuple(warnings)
+
+
+def guess(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that is not known."""
+    near = difflib.get_close_matches(name[:60], list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Warnings about variables that look like kvip's or kube-vip's and are neither: most likely misspelt."""
+    warnings = []
+    for name in sorted(environ):
+        if name.startswith("KVIP_") and name not in _OWN_VARIABLES:
+            if not name.startswith("KVIP_LAB_") and not _SERVICE_LINK.fullmatch(name):
+                warnings.append(f"variable {name[:60]} is no setting{guess(name, _OWN_VARIABLES)}")
+        elif name.startswith(("vip_", "svc_")) and name not in _ALIASES | _FOREIGN:
+            warnings.append(f"variable {name[:60]} is not known and ignored{guess(name, _ALIASES | _FOREIGN)}")
     return tuple(warnings)

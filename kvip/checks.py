@@ -36,16 +36,19 @@ def _is_huge(value: object) -> bool:
     return isinstance(value, int) and value.bit_length() > 256
 
 
-def parse_value(option: Option, value: object, *, source: str) -> str | float | bool:
-    """The value as the setting's type, within its bounds: text from flags and variables, any TOML type from a file."""
+def parse_value(option: Option, value: object, *, source: str, typed: bool = False) -> str | float | bool:
+    """The value as the setting's type, within its bounds. `typed`: it has a type of its own, so text is no number and no switch."""
 
     def refuse(expected: str) -> NoReturn:
         raise ConfigError(option.name, f"{expected} is expected, got {shown(value)}", source=source)
 
+    is_number = option.kind in ("number", "integer")
+    if typed and isinstance(value, str) and (is_number or option.kind == "switch"):
+        refuse(f"a {'number' if is_number else 'switch'} without quotes")
     if option.kind == "switch":
         switch = value if isinstance(value, bool) else parse_bool(value) if isinstance(value, str) else None
         return refuse("true or false") if switch is None else switch
-    if option.kind in ("number", "integer"):
+    if is_number:
         return parse_number(option, value, source=source)
     if not isinstance(value, str):
         refuse("text")

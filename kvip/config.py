@@ -7,28 +7,22 @@ Raises ConfigError, and nothing else, for what cannot be used. Must not log, and
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 import socket
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn, Protocol
 
 import msgspec
 
-from kvip.aliases import FOREIGN, Foreign, judge, parse_bool
+from kvip.aliases import FOREIGN, Foreign, guess, judge, parse_bool, unknown
 from kvip.checks import check_settings, parse_number, parse_value, shown
 from kvip.errors import ConfigError
 from kvip.settings import OPTIONS, Option, Settings
 
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _MAX_FILE_BYTES = 1 << 20
-_OWN_VARIABLES = frozenset({"KVIP_CONFIG", "KVIP_NO_EXTENSIONS", *(option.variable for option in OPTIONS)})
-# kubelet describes each Service of the pod's namespace in variables (envVars.go): a Service named "kvip" gives these.
-_SERVICE_LINK = re.compile(r"KVIP_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
-_ALIASES = frozenset(alias for option in OPTIONS for alias in option.alias)
-_FOREIGN = frozenset(foreign.name for foreign in FOREIGN)
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +58,8 @@ class _Given(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     alias: str = ""
     """The kube-vip variable it came from; empty otherwise."""
+    typed: bool = False
+    """True when the value has a type of its own (TOML)."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -106,12 +102,12 @@ def load(argv: Sequence[str], environ: Mapping[str, str], *, files: Files | None
     values = {option.field: option.default for option in OPTIONS}
     for option in OPTIONS:
         if value := given.get(option.field):
-            values[option.field] = parse_value(option, _from_kube_vip(option, value, warnings), source=value.source)
+            values[option.field] = parse_value(option, _from_kube_vip(option, value, warnings), source=value.source, typed=value.typed)
     sources = {"node_name": "the hostname; set node-name"} | {field: value.source for field, value in given.items()}
     _resolve(values, given, environ, files=files, hostname=socket.gethostname() if hostname is None else hostname)
     settings = msgspec.convert(values, Settings)
     check_settings(settings, sources)
-    warnings += _unknown_variables(environ)
+    warnings += unknown(environ)
     return Loaded(settings=settings, warnings=tuple(warnings))
 
 
@@ -134,8 +130,8 @@ def _toml(flags: Mapping[str, str], environ: Mapping[str, str], files: Files) ->
     by_name = {option.name: option for option in OPTIONS}
     for key in table:
         if key not in by_name:
-            raise ConfigError(key[:60], f"no such setting{_guess(key, by_name)}", source=f"file {path}")
-    return {by_name[key].field: _Given(value=value, source=f"file {path}") for key, value in table.items()}
+            raise ConfigError(key[:60], f"no such setting{guess(key, by_name)}", source=f"file {path}")
+    return {by_name[key].field: _Given(value=value, source=f"file {path}", typed=True) for key, value in table.items()}
 
 
 def _gather(flags: Mapping[str, str], environ: Mapping[str, str], toml: Mapping[str, _Given]) -> dict[str, _Given]:
@@ -227,22 +223,6 @@ def _check_pod_namespace(namespace: str, files: Files) -> None:
         raise ConfigError("namespace", problem, source="variable cp_namespace")
 
 
-def _guess(name: str, known: Mapping[str, object] | frozenset[str]) -> str:
-    near = difflib.get_close_matches(name[:60], list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    warnings = []
-    for name in sorted(environ):
-        if name.startswith("KVIP_") and name not in _OWN_VARIABLES:
-            if not name.startswith("KVIP_LAB_") and not _SERVICE_LINK.fullmatch(name):
-                warnings.append(f"variable {name[:60]} is no setting{_guess(name, _OWN_VARIABLES)}")
-        elif name.startswith(("vip_", "svc_")) and name not in _ALIASES | _FOREIGN:
-            warnings.append(f"variable {name[:60]} is not known and ignored{_guess(name, _ALIASES | _FOREIGN)}")
-    return warnings
-
-
 _HEAD = """# Configuration
 
 Generated from `kvip/settings.py` and `kvip/aliases.py`; edit those.
@@ -274,21 +254,15 @@ would change who holds a VIP, or where. "Warning" means that it starts, says so,
 def reference_markdown() -> str:
     """docs/configuration.md: every setting, and what kvip does with each of kube-vip's variables."""
     settings = [
-        "| "
-        + " | ".join(
-            [
-                f"`{option.flag}`",
-                f"`{option.variable}`",
-                ", ".join(f"`{alias}`" for alias in option.alias),
-                option.shown_default,
-                _meaning(option),
-            ]
-        )
-        + " |"
+        f"| `{option.flag}` | `{option.variable}` | {_code(option.alias)} | {option.shown_default} | {_meaning(option)} |"
         for option in OPTIONS
     ]
     foreign = [f"| `{item.name}` | {_treatment(item)} | {item.note} |" for item in FOREIGN]
     return _HEAD + "\n".join(settings) + "\n" + _KUBE_VIP + "\n".join(foreign) + "\n"
+
+
+def _code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names if name)
 
 
 def _meaning(option: Option) -> str:
@@ -298,7 +272,7 @@ def _meaning(option: Option) -> str:
     if option.zero:
         notes.append(f"0 = {option.zero}")
     if option.kind == "choice":
-        notes.append("one of " + ", ".join(f"`{choice}`" for choice in option.choices if choice))
+        notes.append(f"one of {_code(option.choices)}")
     return option.help + (f" ({'; '.join(notes)})" if notes else "")
 
 

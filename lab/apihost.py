@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -64,12 +64,18 @@ class Child:
     the child. PR_SET_PDEATHSIG would kill it with the *thread* that forked it (prctl(2)), so a start from a worker thread would not last.
     """
 
-    def __init__(self, name: str, argv: Sequence[str], log_path: Path) -> None:
+    def __init__(self, name: str, argv: Sequence[str], log_path: Path, *, env: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.log_path = log_path
         with log_path.open("ab") as log_file:
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log_file, stderr=subprocess.STDOUT, start_new_session=True, cwd=log_path.parent
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=log_path.parent,
+                env=env,
             )
         self._reaper = subprocess.Popen(
             ["/bin/sh", "-c", 'read -r _; kill -KILL "$1"', "reaper", str(self._process.pid)],

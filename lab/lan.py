@@ -175,7 +175,7 @@ class Lan:
         listing = json.loads(self.run(machine, "ip", "-j", "neigh", "show", "to", ip, "dev", "eth0").stdout or "[]")
         return next((entry["lladdr"] for entry in listing if "lladdr" in entry and "FAILED" not in entry.get("state", ())), None)
 
-    def reaches(self, machine: str, ip: str, *, port: int = 9, timeout_s: float = 1.0) -> bool:
+    def reaches(self, machine: str, ip: str, *, port: int = 9, timeout_s: float = 3.0) -> bool:
         """Whether a TCP connection from a machine to `ip` is answered: accepted, or refused by the machine that has the address."""
         family = socket.AF_INET6 if ":" in ip else socket.AF_INET
         with self.ns(machine).socket(family, socket.SOCK_STREAM) as connection:

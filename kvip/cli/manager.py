@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import os
@@ -19,6 +20,11 @@ logger = logging.getLogger("kvip.cli.manager")
 
 def main(argv: Sequence[str]) -> int:
     """Run the daemon; 0 after a stop by signal, 2 for a setting that cannot be used, 1 for anything else."""
+    if {"-h", "--help"} & set(argv):
+        parser = argparse.ArgumentParser(prog="kvip manager", description="Hold and announce the VIPs of LoadBalancer Services.")
+        config.add_arguments(parser)
+        parser.print_help()
+        return 0
     try:
         loaded = config.load(argv, os.environ)
     except ConfigError as error:

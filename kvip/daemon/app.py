@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from kvip import __version__, metrics
+from kvip.checks import parse_listen
 from kvip.clock import Clock, SystemClock
 from kvip.core.desired import Rules
 from kvip.core.election.lease import Timers
@@ -48,7 +49,6 @@ from kvip.settings import Settings
 log = logging.getLogger(__name__)
 
 LAST_WORDS_S = 0.3
-DEFAULT_LIFETIME_S = 60
 
 
 async def run(settings: Settings) -> None:
@@ -116,7 +116,7 @@ class Daemon:
         self._heartbeats = Heartbeats(clock)
         self._facts = Facts()
         self._ledger = Ledger()
-        self._lifetime_s = int(settings.address_lifetime_s) or DEFAULT_LIFETIME_S
+        self._lifetime_s = settings.address_lifetime_s
         self._election: LeaseLoop | None = None
         self._announcer = Announcer(
             clock=clock,
@@ -310,8 +310,8 @@ class Daemon:
             self._reconcile.on_all_services()
 
     async def _serve_http(self) -> None:
-        host, _, port = self._settings.metrics_address.rpartition(":")
-        await http.serve((host.strip("[]"), int(port)), alive=self._alive, ready=self._ready, update=self._update_gauges)
+        address = parse_listen(self._settings.metrics_address)
+        await http.serve(address, alive=self._alive, ready=self._ready, update=self._update_gauges)
 
     def _alive(self) -> health.Verdict:
         return health.alive(self._heartbeats.ages_s())

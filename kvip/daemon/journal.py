@@ -94,6 +94,7 @@ class JournalWriter:
         self._changed = asyncio.Event()
         self._written: Journal | None = None
         self._failing = False
+        self._lock = asyncio.Lock()
 
     def touch(self) -> None:
         """The ledger or the incarnation changed."""
@@ -109,6 +110,10 @@ class JournalWriter:
 
     async def flush(self) -> None:
         """Write now, if anything changed since the last time."""
+        async with self._lock:
+            await self._write()
+
+    async def _write(self) -> None:
         if not self._known():
             return
         journal = Journal(

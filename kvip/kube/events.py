@@ -25,6 +25,7 @@ QUEUE_LIMIT = 2_048
 WORKERS = 4
 DEADLINE_S = 5.0
 TRIES = 4
+RETRY_MIN_S = 0.25
 RATE_PER_S = 20.0
 BURST = 100
 REPEAT_S = 600.0
@@ -193,7 +194,7 @@ class EventWriter:
                     log.warning("events cannot be posted", extra={"error": str(error), "namespace": event.metadata.namespace})
                 if attempt == TRIES or not (error.status in (0, 429) or error.status >= 500):
                     return
-                await asyncio.sleep(max(0.25 * 4 ** (attempt - 1), min(error.retry_after_s, 10.0)))
+                await asyncio.sleep(max(RETRY_MIN_S * 4.0 ** (attempt - 1), min(error.retry_after_s, 10.0)))
             else:
                 break
         self.posted += 1

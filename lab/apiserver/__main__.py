@@ -18,9 +18,7 @@ from lab.apiserver.store import State
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m lab.apiserver", description="An embedded Kubernetes API server for the lab (plain HTTP)."
-    )
+    parser = argparse.ArgumentParser(prog="python -m lab.apiserver", description="Embedded Kubernetes API server (plain HTTP).")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=6443, help="port to listen on, 0 = a free one")
     parser.add_argument("--wait-file", type=Path, help="written with the URL once the server listens: what its starter waits for")
@@ -36,9 +34,8 @@ def _replace(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-async def _run(arguments: argparse.Namespace) -> None:
-    saved: Path | None = arguments.state_file
-    state = msgspec.json.decode(saved.read_bytes(), type=State) if saved and saved.exists() else None
+async def _run(arguments: argparse.Namespace, state: State | None) -> State:
+    """Serve until told to end; returns the objects that are left."""
     ended = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, ended.set)
@@ -54,9 +51,18 @@ async def _run(arguments: argparse.Namespace) -> None:
             _replace(arguments.wait_file, server.url.encode() + b"\n")
         print(f"serving on {server.url}", flush=True)
         await ended.wait()
+    return server.store.state()
+
+
+def main() -> None:
+    """Read the state, serve, write the state."""
+    arguments = _arguments()
+    saved: Path | None = arguments.state_file
+    state = msgspec.json.decode(saved.read_bytes(), type=State) if saved and saved.exists() else None
+    state = asyncio.run(_run(arguments, state))
     if saved:
-        _replace(saved, msgspec.json.encode(server.store.state()))
+        _replace(saved, msgspec.json.encode(state))
 
 
 if __name__ == "__main__":
-    asyncio.run(_run(_arguments()))
+    main()

@@ -1,7 +1,7 @@
 """What is broken on purpose, and a count of what was asked.
 
-Inputs: settings by `PUT /_lab/faults`. Outputs: answers to "is this client stalled, refused, kept in the dark". Faults are kept per client (source
-address) and for everyone; a client is hit by either. Knows nothing of objects.
+Inputs: settings by `PUT /_lab/faults`. Outputs: answers to "is this client stalled, refused, kept in the dark". Faults are
+kept per client (source address) and for everyone; a client is hit by either. Knows nothing of objects.
 """
 
 from __future__ import annotations
@@ -68,27 +68,37 @@ class Faults:
     """All faults in force, and the log of requests."""
 
     def __init__(self) -> None:
-        self.requests: Counter[tuple[str, str, str, int]] = Counter()
-        """How often (client, verb, resource, code) happened. Verbs: GET LIST WATCH POST PUT PATCH DELETE; code 0 = never answered."""
+        self._requests: Counter[tuple[str, str, str, int]] = Counter()
         self._sets: dict[str, FaultSet] = {}
         self._changed = asyncio.Event()
 
     def change(self, request: FaultRequest) -> None:
-        """Set what `request` names."""
+        """Set what `request` names. Errors: ValueError for a bad regular expression; then nothing changes."""
+        try:
+            re.compile(request.status.path_regex if request.status else "")
+        except re.error as error:
+            raise ValueError(f"status.path_regex: {error}") from error
         faults = self._sets.setdefault(request.client, FaultSet())
         for field in FaultSet.__struct_fields__:
             value = getattr(request, field)
             if value is not msgspec.UNSET:
                 setattr(faults, field, value)
-        if request.status and request.status.path_regex:
-            re.compile(request.status.path_regex)
         self._wake()
 
     def clear(self) -> None:
         """No faults, an empty log."""
         self._sets.clear()
-        self.requests.clear()
+        self._requests.clear()
         self._wake()
+
+    def count(self, client: str, verb: str, resource: str, code: int) -> None:
+        """Note one request. Verbs: GET LIST WATCH POST PUT PATCH DELETE; code 0 = not answered."""
+        self._requests[(client, verb, resource, code)] += 1
+
+    def counts(self) -> list[dict[str, str | int]]:
+        """How often each (client, verb, resource, code) happened."""
+        rows = sorted(self._requests.items())
+        return [{"client": row[0], "verb": row[1], "resource": row[2], "code": row[3], "count": count} for row, count in rows]
 
     def in_force(self) -> dict[str, FaultSet]:
         """The faults by client, "" = everyone."""

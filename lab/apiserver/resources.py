@@ -110,6 +110,22 @@ def _fill_namespace(new: Obj, _old: Obj | None) -> None:
     new.setdefault("status", {}).setdefault("phase", "Active")
 
 
+def _fill_event(new: Obj, _old: Obj | None) -> None:
+    for field, empty in (("eventTime", None), ("reportingComponent", ""), ("reportingInstance", "")):
+        new.setdefault(field, empty)
+
+
+def _fill_slice(new: Obj, _old: Obj | None) -> None:
+    # Go marshals an empty list that lacks `omitempty` as null.
+    new["endpoints"], new["ports"] = new.get("endpoints") or None, new.get("ports") or None
+
+
+def _fill_node(new: Obj, old: Obj | None) -> None:
+    spec: Obj = new.setdefault("spec", {})
+    if old is None:  # admission plugin TaintNodesByCondition
+        spec.setdefault("taints", [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}])
+
+
 _EVENT_FIELDS = {"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid", "reason", "type"}
 
 RESOURCES = {
@@ -126,10 +142,24 @@ RESOURCES = {
             fill=services.fill,
             check=services.check,
         ),
-        Resource(plural="nodes", kind="Node", namespaced=False, has_status=True, keeps_status_on_create=True),
+        Resource(
+            plural="nodes",
+            kind="Node",
+            namespaced=False,
+            has_status=True,
+            keeps_status_on_create=True,
+            fill=_fill_node,
+        ),
         Resource(plural="namespaces", kind="Namespace", namespaced=False, returns_deleted=True, fill=_fill_namespace),
-        Resource(plural="events", kind="Event", creates_on_update=True, fields=frozenset(_EVENT_FIELDS), check=_check_event),
-        Resource(plural="endpointslices", kind="EndpointSlice", group="discovery.k8s.io", generations=True),
+        Resource(
+            plural="events",
+            kind="Event",
+            creates_on_update=True,
+            fields=frozenset(_EVENT_FIELDS),
+            fill=_fill_event,
+            check=_check_event,
+        ),
+        Resource(plural="endpointslices", kind="EndpointSlice", group="discovery.k8s.io", generations=True, fill=_fill_slice),
         Resource(
             plural="leases", kind="Lease", group="coordination.k8s.io", needs_version=True, creates_on_update=True, check=_check_lease
         ),
@@ -147,7 +177,7 @@ def prepare_create(resource: Resource, given: Obj, *, namespace: str, uid: str, 
         for key in ("name", "generateName", "labels", "annotations", "finalizers", "ownerReferences")
         if metadata.get(key)
     }
-    new = {"kind": resource.kind, "apiVersion": resource.api_version} | copy.deepcopy(given)
+    new: Obj = {"kind": resource.kind, "apiVersion": resource.api_version} | copy.deepcopy(given)
     new["metadata"] = kept | {"uid": uid, "creationTimestamp": now} | ({"namespace": namespace} if resource.namespaced else {})
     if resource.generations:
         new["metadata"]["generation"] = 1

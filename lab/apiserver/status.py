@@ -56,7 +56,7 @@ class StatusError(Exception):
 
 
 def _details(name: str, group: str, kind: str) -> Obj:
-    return {"name": name} | ({"group": group} if group else {}) | {"kind": kind}
+    return ({"name": name} if name else {}) | ({"group": group} if group else {}) | {"kind": kind}
 
 
 def _qualified(resource: str, group: str) -> str:

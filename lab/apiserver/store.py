@@ -1,7 +1,7 @@
 """Objects, their versions, and the history that watches are served from: what etcd and the watch cache are to the real server.
 
-Inputs: whole objects. Outputs: objects, `Change`s in the order of the one global resourceVersion. Every method is synchronous, so each is one
-transaction. Stored objects are never changed in place. No HTTP and no validation here (`resources` has it).
+Inputs: whole objects. Outputs: objects, `Change`s in the order of the one global resourceVersion. Every method is synchronous, so
+each is one transaction. Stored objects are never changed in place. No HTTP and no validation here (`resources` has it).
 """
 
 from __future__ import annotations
@@ -67,6 +67,10 @@ class Store:
         """Everything, to start another store from."""
         return State(version=self.version, objects=[(plural, obj) for plural, kept in self._objects.items() for obj in kept.values()])
 
+    def has(self, resource: Resource, namespace: str, name: str) -> bool:
+        """True when the object exists."""
+        return (namespace, name) in self._objects[resource.plural]
+
     def get(self, resource: Resource, namespace: str, name: str) -> Obj:
         """One object. Errors: 404."""
         try:
@@ -80,7 +84,7 @@ class Store:
         return [kept[key] for key in sorted(kept) if not namespace or key[0] == namespace]
 
     def create(self, resource: Resource, given: Obj, namespace: str = "") -> Obj:
-        """Add an object. Errors: 409 AlreadyExists, 404 without its namespace, 403 in one that terminates, what `prepare_create` refuses."""
+        """Add an object. Errors: 409, 404 without its namespace, 403 in one that terminates, what `prepare_create` refuses."""
         if resource.namespaced:
             self._require_namespace(resource, namespace, given["metadata"].get("name", ""))
         uid = str(uuid.uuid4())
@@ -93,7 +97,7 @@ class Store:
         return self._write(resource, None, new)
 
     def update(self, resource: Resource, old: Obj, given: Obj, *, subresource: str = "", patched: bool = False) -> Obj:
-        """Replace an object; a change of nothing writes nothing. An object without finalizers that was being deleted goes. Errors: 409, 422."""
+        """Replace an object; no change writes nothing; one that is being deleted goes with its last finalizer. Errors: 409, 422."""
         new = prepare_update(resource, old, given, subresource=subresource, patched=patched)
         if new is old:
             return old

@@ -1,6 +1,7 @@
 """Settings: where a value comes from, what is refused, what is warned about, and the reference."""
 
 import argparse
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -247,7 +248,7 @@ def test_bad_number_is_refused_with_its_path_and_source(option, text):
 @pytest.mark.parametrize("literal", ["nan", "inf", "-1", "true", '"5"', "[1]", "2026-01-01", "1" + "0" * 400], ids=lambda text: text[:8])
 def test_bad_number_in_a_file_is_refused(option, literal):
     error = refused(toml=f"{option.name} = {literal}")
-    assert (error.path, error.source) == (option.name, "file /kvip.toml") or '"5"' in literal
+    assert (error.path, error.source) == (option.name, "file /kvip.toml")
 
 
 @pytest.mark.parametrize(
@@ -302,8 +303,9 @@ def test_bad_value_is_refused_with_its_path_and_source(name, text):
 def test_wrong_types_in_a_file_are_refused():
     assert refused(toml="interface = 5").problem == "text is expected, got 5"
     assert refused(toml="class-only = 1").problem == "true or false is expected, got 1"
+    assert refused(toml='class-only = "true"').problem == "a switch without quotes is expected, got 'true'"
     assert refused(toml="loop = true").problem == "text is expected, got True"
-    assert refused(toml='lease-duration = "5"').problem == "a number (seconds) is expected, got '5'"
+    assert refused(toml='lease-duration = "5"').problem == "a number without quotes is expected, got '5'"
 
 
 @pytest.mark.parametrize("content", ["a = ", "a = 1\na = 2", b"\xff", "a = " + "[" * 20_000, "a = " + "1" * 5000, "#" * (1 << 21)])
@@ -581,13 +583,8 @@ VALUES = st.one_of(
 )
 def test_any_environment_loads_or_is_a_config_error(environ, toml):
     files = FakeFiles(**{"/kvip.toml": toml, "/a": b"", f"{ACCOUNT}/namespace": b"\xff"})
-    try:
-        result = load([], environ, files=files, hostname="n1")
-    except ConfigError as error:
-        assert error.path
-        assert error.problem
-    else:
-        settings = result.settings
+    with contextlib.suppress(ConfigError):
+        settings = load([], environ, files=files, hostname="n1").settings
         assert settings.lease_duration_s - settings.renew_deadline_s >= 1 - 1e-9
         assert settings.renew_deadline_s >= 2 * settings.retry_period_s - 1e-9
         assert settings.election == "global"
@@ -606,10 +603,9 @@ TOML_VALUES = st.one_of(
 @given(table=st.dictionaries(st.sampled_from([option.name for option in OPTIONS]), TOML_VALUES, min_size=1, max_size=3))
 def test_any_table_loads_or_is_a_config_error(table):
     toml = "\n".join(f"{name} = {value}" for name, value in table.items())
-    try:
-        loaded(toml=toml)
-    except ConfigError as error:
-        assert error.path in {"config", *(option.name for option in OPTIONS)}
+    with contextlib.suppress(ConfigError):
+        settings = loaded(toml=toml).settings
+        assert all(getattr(settings, option.field) is not None for option in OPTIONS)
 
 
 # The reference

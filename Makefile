@@ -1,0 +1,54 @@
+# kvip: every command a contributor needs. `make demo` and `make test` set up all they need.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+RUN    := unshare -n -m $(BIN)/python
+READY  := $(VENV)/.ready
+
+.PHONY: help demo test check unit netns scenario test-real assets bench clean preflight
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+preflight:
+	@$(PYTHON) -m lab.preflight
+
+$(READY): pyproject.toml setup.py constraints.txt kvip/_arp.pyx kvip/_arp_py.py | preflight
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel Cython
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## two nodes, a client and an API server in namespaces: the main job, narrated
+	@$(BIN)/python -m lab.demo
+
+check: $(READY) ## formatting, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/cython-lint kvip/_arp.pyx
+	$(BIN)/lint-imports --no-cache
+
+unit: $(READY) ## the pure parts, no root
+	$(BIN)/python -m pytest tests/unit
+
+netns: $(READY) ## the kernel and the wire, in a namespace of their own
+	$(RUN) -m pytest tests/netns
+
+scenario: $(READY) ## daemons as processes on a LAN, embedded API server
+	$(RUN) -m pytest tests/scenario
+
+test: check unit netns scenario ## everything that needs no further download
+
+assets: ## build etcd, kube-apiserver and kubectl into ~/.cache/kvip (once, about 10 minutes)
+	@lab/assets/build.sh
+
+test-real: $(READY) ## the scenario tests against the real API server
+	$(RUN) -m pytest tests/scenario --api=real
+
+bench: $(READY) ## frames per second, beside a C loop
+	$(RUN) -m pytest benchmarks --benchmark-disable-gc
+
+clean: ## remove what was built here
+	rm -rf $(VENV) build dist *.egg-info kvip/_arp.c kvip/*.so

@@ -1,0 +1,172 @@
+"""The planner against every state of one VIP, applied to a model of the kernel."""
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvip.core.diff import DADFAILED, Conflict, LetGo, Refresh, Take, Wanted, plan
+from kvip.core.facts import Bound
+from kvip.core.model import MARK_PROTO, Address, IfIndex, Link, Vip, host_prefix
+
+NOW = 1000.0
+LIFETIME_S = 60
+LINKS = tuple(Link(index=IfIndex(n), name=f"eth{n}", mac=b"\2" * 6, up=True, carrier=True) for n in (2, 3))
+VIPS = (Vip("192.0.2.7"), Vip("2001:db8::7"))
+
+
+def bound(vip, *, index=2, marked=True, prefix=None, flags=0, left_s=60.0):
+    prefix_len = host_prefix(vip) if prefix is None else prefix
+    place = Address(ip=vip, prefix_len=prefix_len, index=IfIndex(index), proto=MARK_PROTO if marked else 0, flags=flags)
+    return Bound(address=place, expires_at=None if left_s is None else NOW + left_s)
+
+
+@st.composite
+def cases(draw):
+    vip = draw(st.sampled_from(VIPS))
+    wanted = Wanted(
+        vip=vip,
+        known=draw(st.booleans()),
+        claimed=draw(st.booleans()),
+        eligible=draw(st.sampled_from([True, False, None])),
+        permitted=draw(st.booleans()),
+        link=draw(st.sampled_from([*LINKS, None])),
+    )
+    places = draw(st.sets(st.sampled_from([2, 3, 4])))
+    there = tuple(
+        bound(
+            vip,
+            index=index,
+            marked=draw(st.booleans()),
+            prefix=draw(st.sampled_from([None, 24])),
+            flags=draw(st.sampled_from([0, DADFAILED])),
+            left_s=draw(st.sampled_from([None, -1.0, 10.0, 39.0, 41.0, 60.0])),
+        )
+        for index in places
+    )
+    return wanted, there
+
+
+def act(wanted, there):
+    return plan(wanted, there, now=NOW, lifetime_s=LIFETIME_S)
+
+
+def apply(there, actions):
+    """What a kernel shows after these actions, in order; an `add` of what is there fails, as in the kernel."""
+    places = {(b.address.index, b.address.prefix_len): b for b in there}
+    for action in actions:
+        match action:
+            case LetGo(address=address):
+                assert places.pop((address.index, address.prefix_len)).address.marked
+            case Take(vip=vip, link=link) | Refresh(vip=vip, link=link):
+                key = (link.index, host_prefix(vip))
+                assert (key in places) is isinstance(action, Refresh)
+                assert key not in places or places[key].address.marked
+                places[key] = bound(vip, index=link.index, left_s=float(LIFETIME_S))
+            case Conflict(address=address):
+                assert (address.index, address.prefix_len) in places
+    return tuple(places.values())
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(cases())
+def test_nothing_is_taken_without_permit_claim_and_knowledge(case):
+    wanted, there = case
+    if any(isinstance(action, Take | Refresh) for action in act(wanted, there)):
+        assert wanted.permitted
+        assert wanted.known
+        assert wanted.claimed
+        assert wanted.eligible is True
+        assert wanted.link is not None
+        assert all(b.address.marked for b in there)
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(cases())
+def test_an_unmarked_address_is_never_let_go_of(case):
+    wanted, there = case
+    assert all(action.address.marked for action in act(wanted, there) if isinstance(action, LetGo))
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(cases())
+def test_unknown_desire_withdraws_nothing_while_permitted(case):
+    wanted, there = case
+    assert act(msgspec.structs.replace(wanted, known=False, permitted=True), there) == ()
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(cases())
+def test_without_a_permit_everything_marked_is_let_go_of_whatever_is_known(case):
+    wanted, there = case
+    actions = act(msgspec.structs.replace(wanted, permitted=False), there)
+    assert [a.address for a in actions] == [b.address for b in there if b.address.marked]
+    assert all(isinstance(a, LetGo) for a in actions)
+
+
+@settings(max_examples=500, deadline=None, database=None)
+@given(cases())
+def test_one_step_converges(case):
+    wanted, there = case
+    after = apply(there, act(wanted, there))
+    again = act(wanted, after)
+    assert all(isinstance(action, Conflict) for action in again)
+    assert {b for b in after if not b.address.marked} == {b for b in there if not b.address.marked}
+    mine = [b for b in after if b.address.marked]
+    decided = wanted.known and wanted.eligible is not None
+    if not wanted.permitted or (decided and not (wanted.claimed and wanted.eligible)) or (wanted.known and not wanted.claimed):
+        assert mine == []
+    elif decided and wanted.link is not None and all(b.address.marked for b in there):
+        assert [(b.address.index, b.address.prefix_len, b.address.flags) for b in mine] == [(wanted.link.index, host_prefix(wanted.vip), 0)]
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(cases())
+def test_let_gos_come_first(case):
+    kinds = [isinstance(action, LetGo) for action in act(*case)]
+    assert kinds == sorted(kinds, reverse=True)
+
+
+WANTED = Wanted(vip=VIPS[0], known=True, claimed=True, permitted=True, link=LINKS[0])
+
+
+@pytest.mark.parametrize(("left_s", "due"), [(60.0, False), (40.0, False), (39.9, True), (0.0, True), (-5.0, True), (None, True)])
+def test_an_address_is_refreshed_when_a_third_of_its_life_has_passed(left_s, due):
+    expected = (Refresh(vip=VIPS[0], link=LINKS[0]),) if due else ()
+    assert act(WANTED, (bound(VIPS[0], left_s=left_s),)) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"permitted": False}, "no permit"),
+        ({"permitted": False, "known": False}, "no permit"),
+        ({"claimed": False}, "no claimant"),
+        ({"eligible": False}, "no local endpoint"),
+    ],
+)
+def test_a_let_go_says_why(fields, reason):
+    (action,) = act(msgspec.structs.replace(WANTED, **fields), (bound(VIPS[0]),))
+    assert isinstance(action, LetGo)
+    assert action.reason == reason
+
+
+@pytest.mark.parametrize("place", [{"index": 3}, {"prefix": 24}, {"flags": DADFAILED}])
+def test_a_wrongly_bound_vip_is_bound_anew(place):
+    gone, taken = act(WANTED, (bound(VIPS[0], **place),))
+    assert isinstance(gone, LetGo)
+    assert taken == Take(vip=VIPS[0], link=LINKS[0])
+
+
+def test_an_unmarked_twin_makes_ours_go_and_is_reported():
+    ours, theirs = bound(VIPS[0]), bound(VIPS[0], index=3, marked=False)
+    gone, conflict = act(WANTED, (ours, theirs))
+    assert isinstance(gone, LetGo)
+    assert gone.address == ours.address
+    assert conflict == Conflict(vip=VIPS[0], address=theirs.address)
+
+
+def test_without_its_nic_a_vip_is_neither_bound_nor_let_go_of():
+    wanted = msgspec.structs.replace(WANTED, link=None)
+    assert act(wanted, ()) == ()
+    assert act(wanted, (bound(VIPS[0]),)) == ()

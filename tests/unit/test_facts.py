@@ -1,0 +1,131 @@
+"""Facts: complete dumps, confirmed results, and messages that only call for a dump."""
+
+import ipaddress
+
+import msgspec
+import pytest
+
+from kvip.core.facts import Facts
+from kvip.core.model import MARK_PROTO, Address, IfIndex, Link, Vip
+
+VIP = Vip("192.0.2.7")
+
+
+def address(ip="192.0.2.7", *, index=2, marked=True, prefix=32, valid_s=60, flags=0):
+    return Address(ip=Vip(ip), prefix_len=prefix, index=IfIndex(index), proto=MARK_PROTO if marked else 0, valid_s=valid_s, flags=flags)
+
+
+def shown(facts, vip=VIP):
+    return {(b.address.prefix_len, b.address.index, b.address.marked) for b in facts.bound(vip)}
+
+
+def test_a_confirmed_address_is_bound_and_expires_by_its_lifetime():
+    facts = Facts()
+    facts.note_bound(address(), now=100.0)
+    (bound,) = facts.bound(VIP)
+    assert bound.expires_at == 160.0
+    assert facts.marked() == (VIP,)
+    facts.note_gone(VIP, IfIndex(2))
+    assert facts.bound(VIP) == ()
+    assert facts.marked() == ()
+
+
+def test_an_address_without_a_lifetime_never_expires():
+    facts = Facts()
+    facts.note_bound(address(valid_s=None), now=100.0)
+    assert facts.bound(VIP)[0].expires_at is None
+
+
+def test_a_dump_replaces_everything_and_names_what_changed():
+    facts = Facts()
+    facts.replace_all([address(), address("192.0.2.8"), address("192.0.2.9", marked=False)], now=0.0)
+    changed = facts.replace_all([address(), address("192.0.2.9"), address("192.0.2.10")], now=1.0)
+    assert changed == {"192.0.2.8", "192.0.2.9", "192.0.2.10"}
+    assert set(facts.marked()) == {"192.0.2.7", "192.0.2.9", "192.0.2.10"}
+
+
+def test_a_dump_that_shows_only_a_later_expiry_changes_nothing_but_the_expiry():
+    facts = Facts()
+    facts.replace_all([address()], now=0.0)
+    assert facts.replace_all([address(valid_s=55)], now=20.0) == set()
+    assert facts.bound(VIP)[0].expires_at == 75.0
+
+
+@pytest.mark.parametrize("after", [{"flags": 0x08}, {"prefix": 24}])
+def test_a_dump_names_an_address_whose_flags_or_prefix_changed(after):
+    facts = Facts()
+    facts.replace_all([address()], now=0.0)
+    assert facts.replace_all([address(**after)], now=1.0) == {VIP}
+
+
+@pytest.mark.parametrize("marked_first", [True, False])
+def test_one_nic_may_have_the_same_address_twice_with_different_prefixes(marked_first):
+    # IPv4: __inet_insert_ifa (net/ipv4/devinet.c) refuses only equal address *and* mask.
+    pair = [address(), address(prefix=24, marked=False)]
+    facts = Facts()
+    facts.replace_all(pair if marked_first else pair[::-1], now=0.0)
+    assert shown(facts) == {(32, 2, True), (24, 2, False)}
+    assert facts.marked() == (VIP,)
+    assert [a.prefix_len for a in facts.unmarked()] == [24]
+
+
+def test_the_same_address_on_two_nics_is_bound_twice():
+    facts = Facts()
+    facts.replace_all([address(index=2), address(index=3, marked=False)], now=0.0)
+    assert shown(facts) == {(32, 2, True), (32, 3, False)}
+    facts.note_gone(VIP, IfIndex(2))
+    assert facts.marked() == ()
+    assert shown(facts) == {(32, 3, False)}
+
+
+def test_gone_twice_is_gone_once():
+    facts = Facts()
+    facts.note_gone(VIP, IfIndex(2))
+    facts.note_bound(address(), now=0.0)
+    facts.note_gone(VIP, IfIndex(3))
+    assert facts.marked() == (VIP,)
+
+
+@pytest.mark.parametrize(
+    ("message", "present", "contradicts"),
+    [
+        (address(), True, False),
+        (address(valid_s=20), True, False),
+        (address(), False, True),
+        (address(marked=False), True, True),
+        (address(flags=0x08), True, True),
+        (address(index=3), True, True),
+        (address(index=3), False, False),
+        (address("192.0.2.8"), True, True),
+        (address("192.0.2.8"), False, False),
+    ],
+)
+def test_a_message_contradicts_only_when_it_says_something_else(message, present, contradicts):
+    facts = Facts()
+    facts.note_bound(address(), now=0.0)
+    assert facts.contradicted_by(message, present=present) is contradicts
+    assert shown(facts) == {(32, 2, True)}
+
+
+def test_networks_are_those_of_unmarked_addresses_without_host_routes():
+    facts = Facts()
+    facts.replace_all(
+        [
+            address("192.0.2.1", marked=False, prefix=24),
+            address("192.0.2.2", marked=False, prefix=24),
+            address("198.51.100.1", marked=False, prefix=32),
+            address("203.0.113.9", prefix=24),
+            address("2001:db8::1", marked=False, prefix=64),
+        ],
+        now=0.0,
+    )
+    assert facts.networks() == (ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::/64"))
+
+
+def test_a_nic_is_found_by_its_present_name():
+    link = Link(index=IfIndex(2), name="eth0", mac=b"\2" * 6, up=True, carrier=True)
+    facts = Facts()
+    facts.links[link.index] = link
+    assert facts.link("eth0") == link
+    facts.links[link.index] = msgspec.structs.replace(link, name="lan0")
+    assert facts.link("eth0") is None
