@@ -7,7 +7,7 @@ a mistake there is not made twice. What it creates is valid for the real API ser
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -41,16 +41,22 @@ def path_of(resource: str, *, namespace: str = "", name: str = "", subresource: 
 
 
 class KubeApi:
-    """One client; `async with` opens and closes its connections. `verify` False accepts any certificate."""
+    """One client; `async with` opens and closes its connections.
 
-    def __init__(self, url: str, token: str, *, verify: bool = False) -> None:
+    `verify` False accepts any certificate; `source` is the local address to connect from, "" = the kernel's choice.
+    """
+
+    def __init__(self, url: str, token: str = "", *, verify: bool = False, source: str = "") -> None:
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"}
         self._verify = verify
+        self._source = (source, 0) if source else None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> KubeApi:
-        self._session = aiohttp.ClientSession(headers=self._headers, connector=aiohttp.TCPConnector(ssl=self._verify))
+        self._session = aiohttp.ClientSession(
+            headers=self._headers, connector=aiohttp.TCPConnector(ssl=self._verify, local_addr=self._source)
+        )
         return self
 
     async def __aexit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
@@ -108,7 +114,7 @@ class KubeApi:
 
     async def watch(
         self, resource: str, *, namespace: str = "", query: Mapping[str, str] | None = None, timeout_s: float = 30.0
-    ) -> AsyncIterator[tuple[str, Obj]]:
+    ) -> AsyncGenerator[tuple[str, Obj], None]:
         """(type, object) of each event until the stream ends. Errors: ApiError, aiohttp.ClientError when it is cut, TimeoutError."""
         path = path_of(resource, namespace=namespace)
         timeout = aiohttp.ClientTimeout(total=timeout_s)

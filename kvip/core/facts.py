@@ -34,13 +34,20 @@ class Facts:
 
     def replace_all(self, addresses: Iterable[Address], *, now: float) -> set[Vip]:
         """Take over a complete dump; returns the VIPs whose facts it changed."""
-        before = {(vip, index): bound.address.marked for vip, places in self._bound.items() for index, bound in places.items()}
+        before = self._picture()
         self._bound.clear()
         self._marked.clear()
         for address in addresses:
             self.note_bound(address, now=now)
-        after = {(vip, index): bound.address.marked for vip, places in self._bound.items() for index, bound in places.items()}
-        return {place[0] for place, _ in before.items() ^ after.items()}
+        return {place[0] for place, _ in before.items() ^ self._picture().items()}
+
+    def _picture(self) -> dict[tuple[Vip, IfIndex], tuple[bool, int, int]]:
+        """What a decision can depend on, per place; lifetimes left out, since they always change."""
+        return {
+            (vip, index): (bound.address.marked, bound.address.flags, bound.address.prefix_len)
+            for vip, places in self._bound.items()
+            for index, bound in places.items()
+        }
 
     def note_bound(self, address: Address, *, now: float) -> None:
         """The kernel confirmed that this address is there."""

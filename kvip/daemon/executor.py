@@ -49,8 +49,11 @@ class Executor:
         *,
         clock: Clock,
         permit: Callable[[Vip], float | None],
+        progress: Callable[[], None],
         lifetime_s: int,
     ) -> None:
+        """`progress` is called after each slice: long work that goes on is not a stuck loop."""
+        self._progress = progress
         self._addresses = addresses
         self._announcer = announcer
         self._facts = facts
@@ -76,6 +79,7 @@ class Executor:
                 self._announcer.stop(action.vip)
             results = self._apply([AddressOp(kind="delete", address=action.address) for action in part])
             done += [self._let_go_result(action, result) for action, result in zip(part, results, strict=True)]
+            self._progress()
             await asyncio.sleep(0)
         return done
 
@@ -96,6 +100,7 @@ class Executor:
                 metrics.actions_total.labels("take", "failed" if problem else "done").inc()
                 done.append(Done(action=action, problem=problem))
             epoch = self._epoch
+            self._progress()
             await asyncio.sleep(0)
             if epoch != self._epoch:
                 break
@@ -112,6 +117,7 @@ class Executor:
                 metrics.actions_total.labels("refresh", "failed" if problem else "done").inc()
                 done.append(Done(action=action, problem=problem))
             epoch = self._epoch
+            self._progress()
             await asyncio.sleep(0)
             if epoch != self._epoch:
                 break

@@ -65,6 +65,7 @@ class LeaseLoop:
         self._timer: asyncio.TimerHandle | None = None
         self._acquired_at = ""
         self._reachable = True
+        self._was_stuck = False
         self.election = elect.Election(incarnation=new_incarnation(node), timers=timers)
 
     # -- what the rest of kvip asks -------------------------------------------------------------------------------
@@ -144,6 +145,8 @@ class LeaseLoop:
             case elect.Take(version=version):
                 await self._read()
                 fresh = elect.decide(self.election, now=self._clock.now())
+                if self._stuck():
+                    return 0.1
                 if isinstance(fresh, elect.Take) and fresh.version == version:
                     await self._write(fresh)
                 return 0.0
@@ -154,11 +157,11 @@ class LeaseLoop:
                 return 0.0
 
     def _stuck(self) -> bool:
-        limit = elect.deadline_s(self.election)
-        slow = [name for name in ("reconcile",) if self._heartbeats.age_s(name) > limit]
-        if slow:
-            log.error("not renewing: a loop made no progress within the renew deadline", extra={"loops": slow})
-        return bool(slow)
+        stuck = self._heartbeats.age_s("reconcile") > elect.deadline_s(self.election)
+        if stuck and not self._was_stuck:
+            log.error("not writing the lease: the reconcile loop made no progress within the renew deadline", extra={"lease": self._name})
+        self._was_stuck = stuck
+        return stuck
 
     async def _read(self) -> None:
         lease = await self._client.get(self._name, deadline_s=self._attempt_s())

@@ -17,6 +17,7 @@ from kvip.settings import Settings
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+READ_DEADLINE_S = 2.0
 ETHERNET = 1
 """ARPHRD_ETHER (linux/if_arp.h)."""
 
@@ -56,3 +57,9 @@ async def _look(settings: Settings) -> tuple[Link | None, ConfigError]:
     if link.arp_type != ETHERNET or len(link.mac) != 6:
         raise ConfigError(setting, f"{name!r} is not an Ethernet NIC (type {link.arp_type}); VIPs are announced on Ethernet only")
     return link, ConfigError(setting, "")
+
+
+async def read_all_links() -> list[Link]:
+    """Every NIC of this network namespace. Raises NetlinkError, or TimeoutError after 2 s."""
+    async with asyncio.timeout(READ_DEADLINE_S), LoopIPRoute() as ipr:
+        return await read_links(ipr)

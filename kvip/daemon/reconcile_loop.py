@@ -1,6 +1,6 @@
 """The reconcile loop: marks what may have changed, plans it, has it executed, and publishes what was confirmed.
 
-Input: dirty keys from the informers, the netlink monitor, the election and timers. Output: actions for the executor.
+Input: dirty keys from the informers, the netlink monitor, the election and timers. Output: actions for the executor, results for `Outcome`.
 Events only mark keys; every decision reads snapshots and facts again (level-triggered).
 """
 
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from kvip import metrics
 from kvip.clock import Clock
 from kvip.core import diff
 from kvip.core.facts import Facts
-from kvip.core.ledger import Claimant
 from kvip.core.model import Address, IfIndex, Link, ServiceKey, Vip
 from kvip.daemon.desire import Desire
-from kvip.daemon.executor import Done, Executor
-from kvip.daemon.publisher import Publisher
+from kvip.daemon.executor import Executor
+from kvip.daemon.outcome import Outcome
 from kvip.daemon.supervision import Heartbeats
 from kvip.errors import NetlinkError
 
@@ -28,6 +27,8 @@ TICK_S = 0.5
 SERVICES_PER_TURN = 256
 REFRESHES_PER_TICK = 512
 RETRY_S = 1.0
+WITH_LINKS = frozenset({"start", "overrun", "audit"})
+"""Causes for which messages about NICs may have been missed as well."""
 
 
 class ReconcileLoop:
@@ -41,9 +42,10 @@ class ReconcileLoop:
         desire: Desire,
         facts: Facts,
         executor: Executor,
-        publisher: Publisher,
+        outcome: Outcome,
         permit: Callable[[Vip], float | None],
         restart_announcements: Callable[[Link], None],
+        read_links: Callable[[], Awaitable[list[Link]]],
         nic: str,
         lifetime_s: int,
         audit_interval_s: float,
@@ -53,20 +55,18 @@ class ReconcileLoop:
         self._desire = desire
         self._facts = facts
         self._executor = executor
-        self._publisher = publisher
+        self._outcome = outcome
         self._permit = permit
         self._restart_announcements = restart_announcements
+        self._read_links = read_links
         self._nic = nic
         self._lifetime_s = lifetime_s
         self._audit_interval_s = audit_interval_s
         self._services: dict[ServiceKey, None] = {}
         self._vips: dict[Vip, float] = {}
-        self._asked_at: dict[Vip, float] = {}
         self._resync_cause = ""
         self._resync_not_before = 0.0
         self._retry: dict[Vip, float] = {}
-        self._conflicts: set[Vip] = set()
-        self._left_over: dict[Vip, tuple[Claimant, ...]] = {}
         self._audited_at = clock.now()
         self._refreshed_at = clock.now()
         self._wake = asyncio.Event()
@@ -115,10 +115,6 @@ class ReconcileLoop:
             self.on_permit_changed()
             self.on_resync("link")
 
-    def found_at_start(self, left: dict[Vip, tuple[Claimant, ...]]) -> None:
-        """Addresses of a former daemon that were removed at start, with their claimants by the journal."""
-        self._left_over = left
-
     def _mark_vips(self, vips: Iterable[Vip]) -> None:
         now = self._clock.now()
         for vip in vips:
@@ -127,15 +123,19 @@ class ReconcileLoop:
     # -- the loop ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Reconcile for ever."""
+        """Reconcile for ever. A start after a failure looks at everything again: what was being done then is not known."""
+        self.on_all_services()
+        self.on_permit_changed()
+        self.on_resync("start")
         while True:
             self._heartbeats.beat("reconcile")
             self._wake.clear()
-            self._resync()
+            await self._resync()
             self._read_services()
             self._mark_due()
             await self._act()
-            self._report_left_over()
+            if self._desire.synced and not self._services:
+                self._outcome.report_left_over()
             metrics.vips.labels("claimed").set(len(self._desire.ledger))
             metrics.vips.labels("bound").set(len(self._facts.marked()))
             if self._services and self._desire.synced:
@@ -147,17 +147,19 @@ class ReconcileLoop:
             except TimeoutError:
                 pass
 
-    def _resync(self) -> None:
+    async def _resync(self) -> None:
         now = self._clock.now()
         if now - self._audited_at >= self._audit_interval_s:
             self._resync_cause = self._resync_cause or "audit"
         if not self._resync_cause or now < self._resync_not_before:
             return
         cause, self._resync_cause = self._resync_cause, ""
-        had = set(self._facts.marked())
         try:
+            if cause in WITH_LINKS:
+                self._take_links(await self._read_links())
+            had = set(self._facts.marked())
             changed = self._executor.resync(cause)
-        except NetlinkError as error:
+        except (NetlinkError, TimeoutError) as error:
             self._resync_cause = cause
             self._resync_not_before = now + RETRY_S
             log.warning("the kernel's addresses cannot be read; keeping what is known", extra={"reason": str(error)})
@@ -173,6 +175,13 @@ class ReconcileLoop:
         if self._desire.surroundings_changed():
             self.on_all_services()
 
+    def _take_links(self, links: list[Link]) -> None:
+        there = {link.index for link in links}
+        for index in [index for index in self._facts.links if index not in there]:
+            self.on_link(None, index, False)
+        for link in links:
+            self.on_link(link, link.index, True)
+
     def _read_services(self) -> None:
         if not self._desire.synced:
             return
@@ -183,7 +192,7 @@ class ReconcileLoop:
             for vip in self._desire.read(key):
                 self._vips.setdefault(vip, now)
                 if self._permit(vip) is not None:
-                    self._asked_at.setdefault(vip, now)
+                    self._outcome.asked(vip, now)
 
     def _mark_due(self) -> None:
         now = self._clock.now()
@@ -210,8 +219,8 @@ class ReconcileLoop:
         let_gos: list[diff.LetGo] = []
         takes: list[diff.Take] = []
         refreshes: list[diff.Refresh] = []
-        conflicts: set[Vip] = set()
         for vip in dirty:
+            conflict: Address | None = None
             wanted = self._desire.wanted(vip, link=link, permitted=self._permit(vip) is not None)
             for action in diff.plan(wanted, self._facts.bound(vip), now=now, lifetime_s=self._lifetime_s):
                 match action:
@@ -222,79 +231,15 @@ class ReconcileLoop:
                     case diff.Refresh():
                         refreshes.append(action)
                     case diff.Conflict(address=address):
-                        conflicts.add(vip)
-                        self._report_conflict(vip, address)
-        self._conflicts = (self._conflicts - dirty.keys()) | conflicts
+                        conflict = address
+            if conflict is None:
+                self._outcome.no_conflict(vip)
+            else:
+                self._outcome.conflict(vip, conflict)
         done = await self._executor.let_go(let_gos) if let_gos else []
         done += await self._executor.take(takes) if takes else []
         done += await self._executor.refresh(refreshes) if refreshes else []
         for result in done:
-            self._publish(result)
-
-    # -- results ---------------------------------------------------------------------------------------------------------
-
-    def announced(self, vip: Vip, at: float) -> None:
-        """The first frame of a burst left."""
-        asked_at = self._asked_at.pop(vip, None)
-        if asked_at is not None:
-            metrics.take_seconds.observe(at - asked_at)
-        link = self._facts.link(self._nic)
-        self._publisher.announced(vip, link.name if link else self._nic)
-
-    def withdrawn(self) -> None:
-        """A fence withdrew everything."""
-        self._publisher.stopped_all()
-        self._asked_at.clear()
-        self.on_permit_changed()
-
-    def _publish(self, done: Done) -> None:
-        action = done.action
-        vip = action.vip
-        if done.problem:
-            self._retry[vip] = self._clock.now() + RETRY_S
-            self.on_resync("failure")
-            log.warning(
-                "address change not confirmed; trying again",
-                extra={"action": type(action).__name__, "vip": vip, "nic": self._nic, "reason": done.problem},
-            )
-        elif isinstance(action, diff.Take):
-            claimants = self._desire.ledger.claimants(vip).values()
-            log.info("vip bound", extra={"vip": vip, "nic": action.link.name, "services": [c.service for c in claimants]})
-        elif isinstance(action, diff.LetGo):
-            self._publish_let_go(action)
-
-    def _publish_let_go(self, action: diff.LetGo) -> None:
-        vip = action.vip
-        self._asked_at.pop(vip, None)
-        self._publisher.stopped(vip)
-        former = self._desire.former_claimants(vip)
-        if action.reason == "no claimant" and not former:
-            metrics.swept_total.inc()
-            log.warning("a marked address without an owner was removed", extra={"vip": vip})
-            return
-        log.info("vip released", extra={"vip": vip, "nic": self._nic, "reason": action.reason, "services": [c.service for c in former]})
-        if action.reason == "no claimant":
-            self._publisher.released(vip, former, reason="no Service asks for it")
-
-    def _report_conflict(self, vip: Vip, address: Address) -> None:
-        if vip in self._conflicts:
-            return
-        metrics.conflicts_total.inc()
-        place = self._facts.links.get(address.index)
-        nic = place.name if place else str(address.index)
-        log.warning("the VIP is bound on this node without kvip's mark; left alone", extra={"vip": vip, "nic": nic})
-        self._publisher.conflict(vip, self._desire.ledger.claimants(vip).values(), nic=nic)
-
-    def _report_left_over(self) -> None:
-        if not self._left_over or not self._desire.synced or self._services:
-            return
-        for vip, former in self._left_over.items():
-            if self._desire.ledger.claimants(vip):
-                continue
-            metrics.swept_total.inc()
-            log.warning(
-                "swept: a former daemon's address whose Service is gone",
-                extra={"vip": vip, "services": [c.service for c in former], "uids": [c.uid for c in former]},
-            )
-            self._publisher.swept(vip, former)
-        self._left_over = {}
+            if not self._outcome.confirmed(result):
+                self._retry[result.action.vip] = self._clock.now() + RETRY_S
+                self.on_resync("failure")

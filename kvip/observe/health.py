@@ -20,9 +20,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
 
 
-def alive(loop_ages_s: Mapping[str, float]) -> Verdict:
-    """Every loop that ever turned still turns."""
-    reasons = tuple(f"{name} loop has not turned for {age:.0f} s" for name, age in sorted(loop_ages_s.items()) if age > STUCK_AFTER_S)
+def alive(loop_ages_s: Mapping[str, float], *, renew_deadline_s: float) -> Verdict:
+    """Every loop that ever turned still turns; one request about the lease may last nearly as long as the renew deadline."""
+    limit = max(STUCK_AFTER_S, 2 * renew_deadline_s)
+    reasons = tuple(f"{name} loop has not turned for {age:.0f} s" for name, age in sorted(loop_ages_s.items()) if age > limit)
     return Verdict(good=not reasons, reasons=reasons)
 
 

@@ -220,7 +220,7 @@ def prepare_update(resource: Resource, old: Obj, given: Obj, *, subresource: str
     resource.check(new, old)
     if new == old:
         return old
-    if resource.generations and _without_metadata(new) != _without_metadata(old):
+    if resource.generations and _generation_key(new) != _generation_key(old):
         new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
     return new
 
@@ -231,8 +231,9 @@ def uid_conflict(resource: Resource, name: str, wanted: str, found: str) -> Stat
     return conflict(resource.plural, resource.group, name, why)
 
 
-def _without_metadata(obj: Obj) -> Obj:
-    return {key: value for key, value in obj.items() if key != "metadata"}
+def _generation_key(obj: Obj) -> Obj:
+    """What raises the generation of an EndpointSlice when it changes: everything but metadata, and the labels (its strategy.go)."""
+    return obj | {"metadata": obj["metadata"].get("labels")}
 
 
 def _check_metadata(resource: Resource, new: Obj) -> None:

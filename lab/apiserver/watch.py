@@ -41,6 +41,8 @@ class WatchOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def change_event(options: WatchOptions, change: Change, client: str) -> tuple[str, Obj] | None:
     """What this watch sees of a change: leaving the selection is DELETED, entering it ADDED."""
+    if change.version <= (options.since or 0):  # a version of the future, as after a restore of etcd
+        return None
     if change.resource != options.resource.plural or not change.hidden_from.isdisjoint({client, EVERYONE}):
         return None
 
@@ -73,10 +75,10 @@ async def serve_watch(
     unsubscribe = store.subscribe(queue.put_nowait)
     try:
         lines, failed = _first_lines(store, faults, options, client)
+        sent = store.version
         response = web.StreamResponse(headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"})
         await response.prepare(request)
         started()
-        sent = store.version
         await _send(response, faults, client, lines)
         loop = asyncio.get_running_loop()
         end_at = loop.time() + options.timeout_s

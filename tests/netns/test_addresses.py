@@ -124,6 +124,19 @@ def test_adding_over_an_address_of_others_shows_it_unmarked_and_leaves_it(sock, 
     assert on(sock, veth.index)[vip].valid_s is None
 
 
+@pytest.mark.parametrize("vip", ["10.1.0.1", "2001:db8::1"])
+def test_replacing_an_address_of_others_takes_it_over_so_it_is_for_marked_ones_only(sock, veth, run_ip, vip):
+    run_ip("addr", "add", f"{vip}/{128 if ':' in vip else 32}", "dev", veth.name)
+    seen = one(sock, "replace", vip, veth.index).seen
+    assert (seen.marked, seen.valid_s) == (True, 60)
+
+
+def test_what_succeeds_is_read_back_without_a_dump(sock, veth, monkeypatch):
+    monkeypatch.setattr(sock, "dump", lambda: pytest.fail("dumped"))
+    for kind, there in (("add", True), ("replace", True), ("delete", False)):
+        assert [r.seen is not None for r in sock.apply(operations(kind, MIXED[:20], veth.index))] == [there] * 20
+
+
 def test_a_delete_that_does_not_fit_the_prefix_shows_what_stays(sock, veth, run_ip):
     run_ip("addr", "add", "2001:db8::1/64", "dev", veth.name, "nodad")
     result = one(sock, "delete", "2001:db8::1", veth.index)

@@ -68,7 +68,7 @@ def apply(there, actions):
     return tuple(places.values())
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=100, deadline=None, database=None)
 @given(cases())
 def test_nothing_is_taken_without_permit_claim_and_knowledge(case):
     wanted, there = case
@@ -81,21 +81,21 @@ def test_nothing_is_taken_without_permit_claim_and_knowledge(case):
         assert all(b.address.marked for b in there)
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=100, deadline=None, database=None)
 @given(cases())
 def test_an_unmarked_address_is_never_let_go_of(case):
     wanted, there = case
     assert all(action.address.marked for action in act(wanted, there) if isinstance(action, LetGo))
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=100, deadline=None, database=None)
 @given(cases())
 def test_unknown_desire_withdraws_nothing_while_permitted(case):
     wanted, there = case
     assert act(msgspec.structs.replace(wanted, known=False, permitted=True), there) == ()
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=100, deadline=None, database=None)
 @given(cases())
 def test_without_a_permit_everything_marked_is_let_go_of_whatever_is_known(case):
     wanted, there = case
@@ -104,7 +104,7 @@ def test_without_a_permit_everything_marked_is_let_go_of_whatever_is_known(case)
     assert all(isinstance(a, LetGo) for a in actions)
 
 
-@settings(max_examples=500, deadline=None, database=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(cases())
 def test_one_step_converges(case):
     wanted, there = case
@@ -120,7 +120,7 @@ def test_one_step_converges(case):
         assert [(b.address.index, b.address.prefix_len, b.address.flags) for b in mine] == [(wanted.link.index, host_prefix(wanted.vip), 0)]
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=100, deadline=None, database=None)
 @given(cases())
 def test_let_gos_come_first(case):
     kinds = [isinstance(action, LetGo) for action in act(*case)]

@@ -39,11 +39,13 @@ async def test_an_error_carries_what_the_server_said(tmp_path):
 
 @pytest.mark.parametrize(("code", "body"), [(502, b"<html>\xff"), (403, b""), (302, b"{}"), (500, b'{"reason":5}')])
 async def test_an_error_of_another_shape_is_an_error_as_well(tmp_path, code, body):
-    async with kube_server(answer(code, body)) as server, api_of(server, tmp_path) as api:
+    async with kube_server(answer(code, body, {"Location": "/elsewhere"})) as server, api_of(server, tmp_path) as api:
         with pytest.raises(ApiError) as caught:
             await api.get("/x", deadline_s=2)
     assert caught.value.status == code
     assert caught.value.reason
+    # A redirect is never followed: it would carry the token elsewhere.
+    assert len(server.seen) == 1
 
 
 async def test_a_server_that_never_answers_meets_the_deadline(tmp_path):

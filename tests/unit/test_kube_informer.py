@@ -125,11 +125,26 @@ async def test_an_expired_version_leads_to_a_new_snapshot_and_its_difference(tmp
     assert "resourceVersion" not in server.seen[2].query
 
 
+async def test_another_uid_is_a_change_whatever_its_version(tmp_path):
+    script = initial(5, service("a", 1)).end(), answer(410, GONE), initial(9, service("a", 1, uid="other"))
+    async with informing(tmp_path, *script) as (_server, informer, told):
+        await until(lambda: told == ["default/a"] * 2)
+        assert uids(informer) == {"default/a": "other"}
+
+
 async def test_the_old_store_stays_while_a_relist_fails(tmp_path):
     script = initial(5, service("a", 1)).end(), answer(410, GONE), answer(500), hang_up, Feed(*added(service("b", 1))).end()
     async with informing(tmp_path, *script) as (server, informer, told):
         await until(lambda: len(server.seen) == 6)
         assert (list(informer.store), told, informer.synced) == (["default/a"], ["default/a"], True)
+
+
+async def test_a_relist_is_never_immediate(tmp_path):
+    timing = msgspec.structs.replace(QUICK, backoff_min_s=0.03, backoff_max_s=0.03)
+    script = initial(5, service("a", 1)).push(event("ERROR", GONE)).end(), initial(9)
+    async with informing(tmp_path, *script, timing=timing) as (server, informer, _):
+        await until(lambda: informer.relists and not informer.store)
+        assert server.seen[1].at - server.seen[0].at >= 0.0225
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -1,0 +1,115 @@
+"""What the executor's results mean for people: logs, metrics, Events and status, and what must be tried again.
+
+Input: confirmed results, frames that left, conflicts and left-overs. Output: log lines, counters, calls of the
+publisher. It must not decide or act.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from kvip import metrics
+from kvip.clock import Clock
+from kvip.core import diff
+from kvip.core.facts import Facts
+from kvip.core.ledger import Claimant
+from kvip.core.model import Address, Vip
+from kvip.daemon.desire import Desire
+from kvip.daemon.executor import Done
+from kvip.daemon.publisher import Publisher
+
+log = logging.getLogger(__name__)
+
+
+class Outcome:
+    """Turns results into words, and remembers what was said so that it is said once."""
+
+    def __init__(self, *, clock: Clock, desire: Desire, facts: Facts, publisher: Publisher, nic: str) -> None:
+        self._clock = clock
+        self._desire = desire
+        self._facts = facts
+        self._publisher = publisher
+        self._nic = nic
+        self._asked_at: dict[Vip, float] = {}
+        self._conflicts: set[Vip] = set()
+        self._left_over: Mapping[Vip, tuple[Claimant, ...]] = {}
+
+    def asked(self, vip: Vip, at: float) -> None:
+        """A change that asks for this VIP was read; the time to its first frame counts from here."""
+        self._asked_at.setdefault(vip, at)
+
+    def announced(self, vip: Vip, at: float) -> None:
+        """The first frame of a burst left."""
+        asked_at = self._asked_at.pop(vip, None)
+        if asked_at is not None:
+            metrics.take_seconds.observe(at - asked_at)
+        self._publisher.announced(vip, self._nic)
+
+    def withdrawn(self) -> None:
+        """A fence withdrew everything."""
+        self._publisher.stopped_all()
+        self._asked_at.clear()
+        self._conflicts.clear()
+
+    def confirmed(self, done: Done) -> bool:
+        """Report one result; False when it has to be tried again."""
+        action = done.action
+        vip = action.vip
+        if done.problem:
+            log.warning(
+                "address change not confirmed; trying again",
+                extra={"action": type(action).__name__, "vip": vip, "nic": self._nic, "reason": done.problem},
+            )
+            return False
+        if isinstance(action, diff.Take):
+            claimants = self._desire.ledger.claimants(vip).values()
+            log.info("vip bound", extra={"vip": vip, "nic": action.link.name, "services": [c.service for c in claimants]})
+        elif isinstance(action, diff.LetGo):
+            self._released(action)
+        return True
+
+    def _released(self, action: diff.LetGo) -> None:
+        vip = action.vip
+        self._asked_at.pop(vip, None)
+        self._publisher.stopped(vip)
+        former = self._desire.former_claimants(vip)
+        if action.reason == "no claimant" and not former:
+            metrics.swept_total.inc()
+            log.warning("a marked address without an owner was removed", extra={"vip": vip})
+            return
+        log.info("vip released", extra={"vip": vip, "nic": self._nic, "reason": action.reason, "services": [c.service for c in former]})
+        if action.reason == "no claimant":
+            self._publisher.released(vip, former, reason="no Service asks for it")
+
+    def conflict(self, vip: Vip, address: Address) -> None:
+        """The VIP is on this node without kvip's mark; told once until it ends."""
+        if vip in self._conflicts:
+            return
+        self._conflicts.add(vip)
+        metrics.conflicts_total.inc()
+        place = self._facts.links.get(address.index)
+        nic = place.name if place else str(address.index)
+        log.warning("the VIP is bound on this node without kvip's mark; left alone", extra={"vip": vip, "nic": nic})
+        self._publisher.conflict(vip, self._desire.ledger.claimants(vip).values(), nic=nic)
+
+    def no_conflict(self, vip: Vip) -> None:
+        """Planned without finding a conflict."""
+        self._conflicts.discard(vip)
+
+    def found_at_start(self, left: Mapping[Vip, tuple[Claimant, ...]]) -> None:
+        """Addresses of a former daemon that were removed at start, with their claimants by the journal."""
+        self._left_over = left
+
+    def report_left_over(self) -> None:
+        """Once every Service has been read: what was found at start and nobody asks for was swept."""
+        for vip, former in self._left_over.items():
+            if self._desire.ledger.claimants(vip):
+                continue
+            metrics.swept_total.inc()
+            log.warning(
+                "swept: a former daemon's address whose Service is gone",
+                extra={"vip": vip, "services": [c.service for c in former], "uids": [c.uid for c in former]},
+            )
+            self._publisher.swept(vip, former)
+        self._left_over = {}

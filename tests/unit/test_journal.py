@@ -1,0 +1,145 @@
+"""The journal: what is written comes back; what is torn, foreign or unwritable never stops anything."""
+
+import asyncio
+import logging
+
+import msgspec
+import pytest
+
+from kvip import metrics
+from kvip.core.desired import Wish
+from kvip.core.ledger import Claimant, Ledger
+from kvip.core.model import Incarnation, ServiceKey, Uid, Vip
+from kvip.daemon.journal import FILE_NAME, Journal, JournalWriter, boot_id, load, save
+
+INCARNATION = Incarnation("n1_" + "0" * 32)
+
+
+def journal(count=1):
+    claimant = Claimant(uid=Uid("u1"), service=ServiceKey("ns/a"), generation=3, since="2026-01-01T00:00:00+00:00")
+    claims = {Vip(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"): (claimant,) for n in range(count)}
+    return Journal(boot_id="boot", node="n1", incarnation=INCARNATION, claims=claims)
+
+
+def claim(ledger, *vips):
+    wish = Wish(uid=Uid("u1"), key=ServiceKey("ns/a"), addresses=tuple(Vip(vip) for vip in vips))
+    ledger.claim(wish, since="2026-01-01T00:00:00+00:00")
+
+
+def failures():
+    return metrics.registry.get_sample_value("kvip_journal_failures_total")
+
+
+@pytest.mark.parametrize("count", [0, 1, 20_000])
+def test_what_is_saved_is_loaded(tmp_path, count):
+    save(tmp_path / "made" / "here", journal(count))
+    assert load(tmp_path / "made" / "here") == journal(count)
+    assert [path.name for path in (tmp_path / "made" / "here").iterdir()] == [FILE_NAME]
+
+
+def test_no_journal_is_no_failure(tmp_path, caplog):
+    before = failures()
+    assert load(tmp_path) is None
+    assert load(tmp_path / "absent") is None
+    assert failures() == before
+    assert not caplog.records
+
+
+GOOD = msgspec.json.encode(journal())
+UNUSABLE = {
+    "empty": b"",
+    "torn": GOOD[: len(GOOD) // 2],
+    "zeros": b"\0" * 4096,
+    "not UTF-8": b'{"boot_id": "\xff\xfe"}',
+    "another program's": b'{"hello": "world"}',
+    "a list": b"[1, 2]",
+    "wrong type": b'{"boot_id": 1, "node": "n1", "incarnation": "x"}',
+    "another format": GOOD.replace(b'"format":1', b'"format":2'),
+    "two documents": GOOD + GOOD,
+    "deeply nested": b'{"unknown":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("data", UNUSABLE.values(), ids=UNUSABLE)
+def test_an_unusable_journal_is_set_aside_with_a_warning(tmp_path, caplog, data):
+    assert data != GOOD
+    path = tmp_path / FILE_NAME
+    path.write_bytes(data)
+    before = failures()
+    assert load(tmp_path) is None
+    assert not path.exists()
+    assert path.with_suffix(".json.bad").read_bytes() == data
+    assert failures() == before + 1
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert load(tmp_path) is None
+    save(tmp_path, journal())
+    assert load(tmp_path) == journal()
+
+
+def test_a_directory_in_the_journals_place_is_a_warning(tmp_path, caplog):
+    (tmp_path / FILE_NAME).mkdir()
+    assert load(tmp_path) is None
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_a_torn_write_leaves_the_former_journal(tmp_path):
+    save(tmp_path, journal())
+    (tmp_path / f"{FILE_NAME}.new").write_bytes(b'{"torn')
+    assert load(tmp_path) == journal()
+
+
+def writer(directory, ledger, known=lambda: True):
+    return JournalWriter(directory, ledger, node="n1", incarnation=lambda: INCARNATION, known=known)
+
+
+async def test_the_writer_writes_the_ledger_and_only_when_it_changed(tmp_path):
+    ledger = Ledger()
+    claim(ledger, "192.0.2.7", "192.0.2.8")
+    out = writer(tmp_path, ledger)
+    await out.flush()
+    found = load(tmp_path)
+    assert found is not None
+    assert (found.boot_id, found.node, found.incarnation) == (boot_id(), "n1", INCARNATION)
+    assert {vip: [c.uid for c in claimants] for vip, claimants in found.claims.items()} == {"192.0.2.7": ["u1"], "192.0.2.8": ["u1"]}
+    (tmp_path / FILE_NAME).unlink()
+    await out.flush()
+    assert not (tmp_path / FILE_NAME).exists()
+    claim(ledger, "192.0.2.7")
+    await out.flush()
+    assert set(load(tmp_path).claims) == {"192.0.2.7"}
+
+
+async def test_the_former_daemons_journal_stays_until_the_ledger_is_known(tmp_path):
+    save(tmp_path, journal())
+    await writer(tmp_path, Ledger(), known=lambda: False).flush()
+    assert load(tmp_path) == journal()
+
+
+async def test_a_disk_that_fails_is_a_warning_once_and_a_count_each_time(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    blocked = tmp_path / "state"
+    blocked.write_text("a file where the directory should be")
+    ledger = Ledger()
+    out = writer(blocked, ledger)
+    before = failures()
+    await out.flush()
+    await out.flush()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    blocked.unlink()
+    await out.flush()
+    assert load(blocked) is not None
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]
+    assert failures() == before + 2
+
+
+async def test_a_touch_is_written_behind_the_loop(tmp_path, monkeypatch):
+    monkeypatch.setattr("kvip.daemon.journal.DEBOUNCE_S", 0.0)
+    out = writer(tmp_path, Ledger())
+    task = asyncio.create_task(out.run())
+    out.touch()
+    async with asyncio.timeout(5):
+        while not (tmp_path / FILE_NAME).exists():
+            await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert load(tmp_path) is not None
