@@ -37,6 +37,8 @@ class ApiHost(Protocol):
     """Token of user `kvip`: on the real server only what kvip's role grants."""
     admin_kubeconfig: Path
     kvip_kubeconfig: Path
+    ca_file: Path | None
+    """What verifies the server; None for plain HTTP."""
 
     def start(self) -> None:
         """Return when the server is ready. Errors: LabError with the end of its log."""

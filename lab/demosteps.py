@@ -26,7 +26,8 @@ from lab.sniffer import Sniffer
 T = TypeVar("T")
 
 FIRST_VIP, SECOND_VIP = "10.10.0.200", "10.10.0.201"
-POLL_S = 0.02
+POLL_S = 0.002
+ADDRESS_POLL_S = 0.05
 PROBE_S = 0.002
 """Between two ARP requests of the client."""
 _RTMGRP_IPV4_IFADDR = 0x10  # linux/rtnetlink.h: changes of IPv4 addresses
@@ -47,27 +48,38 @@ class DemoSteps:
         for alarm in self._alarms:
             alarm.bind((0, _RTMGRP_IPV4_IFADDR))
             alarm.setblocking(False)
-        self._woken_s = now_s()
-        """When the newest answer of a probe in `until` was asked for, at once after a change of address."""
 
     def until(self, what: str, probe: Callable[[], T | None], *, deadline_s: float, seen: Callable[[], str] | None = None) -> T:
         """The first answer of `probe` that is neither None nor False. Errors: `NotSeen` after `deadline_s`."""
         end_s = now_s() + deadline_s
         while True:
-            self._woken_s = now_s()
             found = probe()
             if found is not None and found is not False:
                 return found
             if now_s() >= end_s:
                 raise NotSeen(f"{what}: not within {deadline_s:g} s; seen: {(seen or self.bound)()}")
-            self._wait()
+            time.sleep(POLL_S)
 
-    def _wait(self) -> None:
-        """Until an address changes on a node, at most `POLL_S`."""
-        for alarm in select.select(self._alarms, [], [], POLL_S)[0]:
+    def when_address(self, what: str, probe: Callable[[], T | None]) -> tuple[T, float]:
+        """As `until`, for what a change of address brings about: the answer, and when the kernel told of it (else when seen)."""
+        end_s = now_s() + 5.0
+        while True:
+            told = self._told_of_change(ADDRESS_POLL_S)
+            at_s = now_s()
+            found = probe()
+            if found is not None and found is not False:
+                return found, at_s if told else now_s()
+            if at_s >= end_s:
+                raise NotSeen(f"{what}: not within 5 s; seen: {self.bound()}")
+
+    def _told_of_change(self, timeout_s: float = 0.0) -> bool:
+        """Wait until an address changes on a node; with 0, forget earlier changes."""
+        alarms: list[socket.socket] = select.select(self._alarms, [], [], timeout_s)[0]
+        for alarm in alarms:
             with contextlib.suppress(BlockingIOError):
                 while alarm.recv(65_536):
                     pass
+        return bool(alarms)
 
     def close(self) -> None:
         """Close what was opened to watch the nodes."""
@@ -104,9 +116,9 @@ class DemoSteps:
     def create(self, name: str, vip: str, sniffer: Sniffer) -> NodeProcess:
         """A Service asks for `vip`: bound, announced. Returns the holder."""
         began_s = self.tell.began_s
+        self._told_of_change()
         request = self._ask(self._timed(self._api.create_service(name, addresses=[vip])))
-        node, address = self.until(f"{vip} bound on a node", lambda: self.holder_of(vip), deadline_s=3.0)
-        bound_s = self._woken_s
+        (node, address), bound_s = self.when_address(f"{vip} bound on a node", lambda: self.holder_of(vip))
         happened = [(request.result(5.0), f"Service default/{name} created, asks for {vip}")]
         lifetime = "for ever" if address.valid_s is None else f"for {address.valid_s} s unless refreshed"
         happened.append((bound_s, f"bound on {node.node}: {vip}/{address.prefix_len}, mark {address.proto:#x}, valid {lifetime}"))
@@ -119,7 +131,7 @@ class DemoSteps:
         happened.append((frame.at_s, f"first gratuitous ARP on the client's wire: ARP {kind}, {frame.sender_ip} is at {frame.sender_mac}"))
         for at_s, text in sorted(happened):
             self.tell.event(text, at_s)
-        ether = f"ethernet {frame.eth_src} > {frame.eth_dst}"
+        ether = f"frame: ethernet {frame.eth_src} > {frame.eth_dst}"
         self.tell.detail(f"{ether}, target {frame.target_ip} ({frame.target_mac}), {len(frame.raw)} bytes")
         if frame.sender_mac != self._lan.mac(node.node):
             raise NotSeen(f"the announcement names {node.node}'s MAC {self._lan.mac(node.node)}; seen: {frame.sender_mac}")
@@ -155,16 +167,12 @@ class DemoSteps:
         )  # fmt: skip
         self.tell.event(f"seen by now: status.loadBalancer.ingress = {ingress()}")
 
-    def event_seen(self, name: str, reason: str) -> None:
-        """The Event is in the API."""
-        found = self._ask(self._api.wait_event(name, reason, timeout_s=5.0)).result(10.0)
-        self.tell.event(f"Event {reason}: {found['message']}")
-
     def delete(self, name: str, vip: str, prober: Prober) -> None:
         """Delete the Service: the VIP leaves its node, and nobody answers for it any more."""
+        self._told_of_change()
         request = self._ask(self._timed(self._api.delete_service(name)))
-        self.until(f"{vip} off every node", lambda: self.holder_of(vip) is None, deadline_s=3.0)
-        happened = [(self._woken_s, f"{vip} is on no node any more"), (request.result(5.0), f"Service default/{name} deleted")]
+        _, gone_s = self.when_address(f"{vip} off every node", lambda: self.holder_of(vip) is None)
+        happened = [(gone_s, f"{vip} is on no node any more"), (request.result(5.0), f"Service default/{name} deleted")]
         if (last := self._last_answer(vip, prober)) is not None:
             happened.append((last, f"last answer to the client's ARP requests (asked every {PROBE_S * 1000:g} ms)"))
         for at_s, text in sorted(happened):
@@ -222,12 +230,16 @@ class DemoSteps:
     def restart(self, name: str, vip: str, node: NodeProcess, prober: Prober) -> None:
         """The daemon comes back and sweeps."""
         self.tell.step(f"Start the daemon on {node.node} again")
+        self._told_of_change()
         node.start()
-        self.until(f"{vip} swept from {node.node}", lambda: self.holder_of(vip) is None, deadline_s=5.0)
-        self.tell.event(f"{vip} swept from {node.node} (the start of the process included)", self._woken_s)
-        self.event_seen(name, "VIPSwept")
+        _, swept_s = self.when_address(f"{vip} swept from {node.node}", lambda: self.holder_of(vip) is None)
+        found = self._ask(self._api.wait_event(name, "VIPSwept", timeout_s=5.0)).result(10.0)
+        happened = [(swept_s, f"{vip} swept from {node.node} (the start of the process included)")]
+        happened.append((now_s(), f"seen by now: Event VIPSwept, {found['message']!r}"))
         if (last := self._last_answer(vip, prober)) is not None:
-            self.tell.event("last answer to the client's ARP requests", last)
+            happened.append((last, "last answer to the client's ARP requests"))
+        for at_s, text in sorted(happened):
+            self.tell.event(text, at_s)
         self.nothing_left(vip)
 
     def run(self) -> None:

@@ -34,6 +34,7 @@ class EmbeddedApi:
         self.url = ""
         """Known once started."""
         self.admin_token = ADMIN_TOKEN
+        self.ca_file: Path | None = None
         self.kvip_token = KVIP_TOKEN
         self.directory = Path(tempfile.mkdtemp(prefix="kvip-embeddedapi-"))
         self.admin_kubeconfig = self.directory / "admin.kubeconfig"

@@ -15,16 +15,13 @@ import re
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import msgspec
-
+from lab.admin import request
 from lab.apihost import ADMIN_TOKEN, KVIP_TOKEN, Child, LabError, wait_until, write_kubeconfig
 
 READY_TIMEOUT_S = 60.0
@@ -126,7 +123,7 @@ class RealApi:
         self.directory = Path(tempfile.mkdtemp(prefix="kvip-realapi-"))
         self.admin_kubeconfig = self.directory / "admin.kubeconfig"
         self.kvip_kubeconfig = self.directory / "kvip.kubeconfig"
-        self.ca_file = self.directory / "certs" / "apiserver.crt"
+        self.ca_file: Path | None = self.directory / "certs" / "apiserver.crt"
         """The self-signed certificate that kube-apiserver makes, with its CA appended."""
         self.phases_s: dict[str, float] = {}
         """Seconds from `start()` to: etcd running, /readyz, rights given."""
@@ -202,18 +199,7 @@ class RealApi:
 
     def request(self, method: str, path: str, body: Json | None = None) -> tuple[int, Json]:
         """One request as the administrator: (status, decoded body, {} when it is not JSON). Errors: OSError when nobody answers."""
-        target = urlsplit(self.url)
-        context = ssl.create_default_context(cafile=str(self.ca_file))
-        connection = http.client.HTTPSConnection(str(target.hostname), target.port, timeout=REQUEST_TIMEOUT_S, context=context)
-        try:
-            headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": "application/json"}
-            connection.request(method, path, msgspec.json.encode(body) if body is not None else None, headers)
-            answer = connection.getresponse()
-            content = answer.read()
-        finally:
-            connection.close()
-        is_json = answer.headers.get_content_type() == "application/json"
-        return answer.status, msgspec.json.decode(content, type=Json) if is_json else {}
+        return request(self.url, method, path, body, token=ADMIN_TOKEN, ca_file=self.ca_file)
 
     def _write_files(self) -> None:
         """The service-account key pair (kube-apiserver insists on one) and the token file."""

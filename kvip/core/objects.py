@@ -43,12 +43,20 @@ class ServiceSpec(ApiStruct, frozen=True):
     ports: tuple[ServicePort, ...] | None = None
 
 
+class IngressPort(ApiStruct, frozen=True, omit_defaults=True):
+    port: int = 0
+    protocol: str = ""
+    error: str | None = None
+
+
 class Ingress(ApiStruct, frozen=True, omit_defaults=True):
     """One entry of status.loadBalancer.ingress."""
 
     ip: str = ""
     hostname: str = ""
     ip_mode: str | None = None
+    ports: tuple[IngressPort, ...] | None = None
+    """Written by other controllers; kept, since the list is replaced whole."""
 
 
 class LoadBalancerStatus(ApiStruct, frozen=True):

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 import secrets
 from collections.abc import Callable
-from datetime import datetime
 
 import msgspec
 
@@ -20,7 +18,8 @@ from kvip import metrics
 from kvip.clock import Clock
 from kvip.core.election import lease as elect
 from kvip.core.model import Incarnation, Vip
-from kvip.core.objects import Lease, LeaseSpec
+from kvip.core.objects import Lease
+from kvip.daemon.lease_writer import LeaseWriter
 from kvip.daemon.supervision import Heartbeats
 from kvip.errors import ApiError
 from kvip.kube.leases import LeaseClient
@@ -29,7 +28,6 @@ log = logging.getLogger(__name__)
 
 SUSPEND_TOLERANCE_S = 0.05
 RELEASE_DEADLINE_S = 1.0
-LABELS = {"app.kubernetes.io/managed-by": "kvip"}
 
 
 def new_incarnation(node: str) -> Incarnation:
@@ -51,8 +49,11 @@ class LeaseLoop:
         heartbeats: Heartbeats,
         on_won: Callable[[], None],
         on_fence: Callable[[str], None],
+        on_heard: Callable[[], None] = lambda: None,
     ) -> None:
-        self._client = client
+        """`on_fence` must withdraw everything before it returns; `on_heard`: the API server answers again."""
+        self._on_heard = on_heard
+        self._writer = LeaseWriter(client, name, clock)
         self._name = name
         self._node = node
         self._clock = clock
@@ -63,7 +64,6 @@ class LeaseLoop:
         self._suspended_s = clock.suspended_s()
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._acquired_at = ""
         self._reachable = True
         self._was_stuck = False
         self.election = elect.Election(incarnation=new_incarnation(node), timers=timers)
@@ -112,6 +112,7 @@ class LeaseLoop:
                 backoff_s = 0.0
                 if not self._reachable:
                     self._reachable = True
+                    self._on_heard()
                     log.info("the API server answers about the lease again", extra={"lease": self._name})
             except (ApiError, TimeoutError) as error:
                 metrics.lease_renewal_failures_total.inc()
@@ -164,7 +165,7 @@ class LeaseLoop:
         return stuck
 
     async def _read(self) -> None:
-        lease = await self._client.get(self._name, deadline_s=self._attempt_s())
+        lease = await self._writer.read(deadline_s=self._attempt_s())
         self.election = elect.observe(self.election, lease, now=self._clock.now())
 
     def _attempt_s(self) -> float:
@@ -176,25 +177,9 @@ class LeaseLoop:
 
     async def _write(self, decision: elect.Take | elect.Renew) -> None:
         me = self.election.incarnation
-        taking = isinstance(decision, elect.Take)
-        wall = self._clock.wall()
-        if taking or not self._acquired_at:
-            self._acquired_at = rfc3339(wall)
-        spec = LeaseSpec(
-            holder_identity=me,
-            lease_duration_seconds=math.ceil(self.election.timers.lease_duration_s),
-            acquire_time=self._acquired_at,
-            renew_time=rfc3339(wall),
-            lease_transitions=decision.transitions,
-        )
         sent_at = self._clock.now()
         try:
-            if decision.version:
-                lease = await self._client.replace(
-                    self._name, spec, resource_version=decision.version, annotations={}, labels=LABELS, deadline_s=self._attempt_s()
-                )
-            else:
-                lease = await self._client.create(self._name, spec, annotations={}, labels=LABELS, deadline_s=self._attempt_s())
+            lease = await self._writer.hold(self.election, decision, deadline_s=self._attempt_s())
         except ApiError as error:
             if error.status not in (404, 409) or self.election.incarnation != me:
                 raise
@@ -281,21 +266,11 @@ class LeaseLoop:
         view = self.election.view
         if view is None or view.holder != me:
             return True
-        now = rfc3339(self._clock.wall())
-        spec = LeaseSpec(holder_identity="", lease_duration_seconds=1, acquire_time=now, renew_time=now, lease_transitions=view.transitions)
-        released = {elect.RELEASED_ANNOTATION: f"{me}/{view.transitions}"}
         try:
-            await self._client.replace(
-                self._name, spec, resource_version=view.version, annotations=released, labels=LABELS, deadline_s=RELEASE_DEADLINE_S
-            )
+            await self._writer.release(view, me, deadline_s=RELEASE_DEADLINE_S)
         except ApiError as error:
             if error.status == 409:
                 return False
             raise
         log.info("lease released", extra={"lease": self._name})
         return True
-
-
-def rfc3339(wall: datetime) -> str:
-    """A UTC instant as the API server writes a MicroTime."""
-    return wall.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

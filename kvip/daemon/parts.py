@@ -167,6 +167,7 @@ class Daemon:
             heartbeats=self._heartbeats,
             on_won=self._won,
             on_fence=self._fenced,
+            on_heard=self._api_heard,
         )
         self._facts.links[link.index] = link
 
@@ -247,6 +248,10 @@ class Daemon:
         self._outcome.withdrawn()
         self._reconcile.on_permit_changed()
         self._journal.touch()
+
+    def _api_heard(self) -> None:
+        for informer in (self._services, self._slices, self._nodes, self._lease_watch):
+            informer.retry_now()
 
     def _lease_changed(self, key: str) -> None:
         if self._election is not None:

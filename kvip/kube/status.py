@@ -169,13 +169,13 @@ class StatusWriter:
         if error.status == 404 or error.status in HOPELESS:
             self._tries.pop(key, None)
             self.dropped += 1
-            if error.status != 404:
+            # 422 on metadata.uid: re-created under the same name; the informer tells the caller of the new one.
+            if error.status != 404 and "metadata.uid" not in error.message:
                 log.warning("status refused, not written", extra={"service": key, "error": str(error)})
             return 0.0
         tries = self._tries[key] = self._tries.get(key, 0) + 1
         delay_s = min(BACKOFF_MAX_S, self._backoff_min_s * 2.0 ** min(tries - 1, 16)) * random.uniform(0.75, 1.0)
         if error.status == 409:
-            # Another uid is answered 409 as well: the Service was re-created.
             self.conflicts += 1
             self._on_conflict(key)
             return delay_s

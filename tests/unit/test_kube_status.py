@@ -104,15 +104,18 @@ async def test_a_conflict_without_a_new_wish_is_dropped(tmp_path):
     assert (conflicts, len(server.seen)) == (["default/web"], 1)
 
 
-@pytest.mark.parametrize("code", [404, 422])
-async def test_a_service_that_is_gone_or_refuses_is_dropped(tmp_path, code):
-    async with kube_server(answer(code, status(code, "NotFound"))) as server, api_of(server, tmp_path) as api:
+UID = 'Service "web" is invalid: metadata.uid: Invalid value: "u": field is immutable'
+
+
+@pytest.mark.parametrize(("code", "message", "lines"), [(404, "", 0), (422, UID, 0), (422, "ipMode: Unsupported value", 1)])
+async def test_a_service_that_is_gone_re_created_or_refuses_is_dropped(tmp_path, caplog, code, message, lines):
+    async with kube_server(answer(code, status(code, "X", message))) as server, api_of(server, tmp_path) as api:
         writer = StatusWriter(api, on_conflict=pytest.fail)
         writer.set_ingress(seen("web"), OURS)
         async with running(writer.run()):
             await until(lambda: writer.dropped)
             assert writer.pending == 0
-    assert len(server.seen) == 1
+    assert (len(server.seen), len(caplog.records)) == (1, lines)
 
 
 async def test_failures_are_retried_until_written(tmp_path):

@@ -402,4 +402,4 @@ class Cluster(RuleBasedStateMachine):
 
 
 TestCluster = Cluster.TestCase
-TestCluster.settings = settings(max_examples=80, stateful_step_count=35, deadline=None, database=None)
+TestCluster.settings = settings(max_examples=200, stateful_step_count=35, deadline=None, database=None)

@@ -41,9 +41,13 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     holder: str
     version: str
+    uid: str = ""
+    """metadata.uid: without it a PUT on a Lease that was deleted creates it again (kube-apiserver, update with create-on-update)."""
     duration_s: float
     transitions: int
     released_by_kvip: bool
+    annotations: dict[str, str] = {}
+    labels: dict[str, str] = {}
     changed_at: float
     """When this node first saw this version."""
     seen_at: float
@@ -125,6 +129,9 @@ def observe(election: Election, lease: Lease | None, *, now: float) -> Election:
     view = View(
         holder=holder,
         version=version,
+        uid=lease.metadata.uid,
+        annotations=lease.metadata.annotations or {},
+        labels=lease.metadata.labels or {},
         duration_s=duration,
         transitions=transitions,
         released_by_kvip=not holder and released.endswith(f"/{transitions}"),
