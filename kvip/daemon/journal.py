@@ -79,7 +79,7 @@ def save(directory: Path, journal: Journal) -> None:
 
 
 class JournalWriter:
-    """Writes the ledger behind the loop, debounced; a disk that fails costs a warning, nothing else."""
+    """Writes the ledger behind the loop, the first change at once and the next ones together; a disk that fails costs a warning, nothing else."""
 
     def __init__(
         self, directory: Path, ledger: Ledger, *, node: str, incarnation: Callable[[], Incarnation], known: Callable[[], bool]
@@ -104,9 +104,9 @@ class JournalWriter:
         """Write after each change, for ever."""
         while True:
             await self._changed.wait()
-            await asyncio.sleep(DEBOUNCE_S)
             self._changed.clear()
             await self.flush()
+            await asyncio.sleep(DEBOUNCE_S)
 
     async def flush(self) -> None:
         """Write now, if anything changed since the last time."""
