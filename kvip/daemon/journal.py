@@ -79,7 +79,7 @@ def save(directory: Path, journal: Journal) -> None:
 
 
 class JournalWriter:
-    """Writes the ledger behind the loop, the first change at once and the next ones together; a disk that fails costs a warning, nothing else."""
+    """Writes the ledger behind the loop: the first change at once, the next ones together. A disk that fails costs a warning."""
 
     def __init__(
         self, directory: Path, ledger: Ledger, *, node: str, incarnation: Callable[[], Incarnation], known: Callable[[], bool]

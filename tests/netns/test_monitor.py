@@ -258,7 +258,7 @@ def test_cancelling_while_it_waits_to_reopen_ends_it(run, veth):
     async def body(seen):
         add_many(veth.index, 300)
         async with asyncio.timeout(5):
-            while not seen.monitor.overruns:  # noqa: ASYNC110  # nothing is called at that moment
+            while not seen.monitor.overruns:  # nothing is called at that moment
                 await asyncio.sleep(0)
 
     follow(run, body, receive_buffer=1)

@@ -163,7 +163,7 @@ def listing(version: int, *items: dict, token: str = "") -> dict:
 async def until(condition: Callable[[], object]) -> None:
     """Let the loop turn until the condition holds; 3 s at most."""
     async with asyncio.timeout(3):
-        while not condition():  # noqa: ASYNC110  (conditions of many kinds, one short helper)
+        while not condition():
             await asyncio.sleep(0.001)
 
 

@@ -16,9 +16,14 @@ from kvip.observe.health import STUCK_AFTER_S, alive, ready
     ],
 )
 def test_a_loop_that_does_not_turn_is_named(ages, stuck):
-    verdict = alive(ages)
+    verdict = alive(ages, renew_deadline_s=3.0)
     assert verdict.good is (not stuck)
     assert [reason.split()[0] for reason in verdict.reasons] == stuck
+
+
+def test_a_loop_may_wait_for_a_long_renew_deadline():
+    assert alive({"election": 19.0}, renew_deadline_s=10.0).good
+    assert not alive({"election": 20.5}, renew_deadline_s=10.0).good
 
 
 @pytest.mark.parametrize(

@@ -316,6 +316,23 @@ class Cluster(RuleBasedStateMachine):
         if write:
             self.answer(write, self.perform(write))
 
+    @rule(data=st.data(), seconds=st.sampled_from([1.0, 3.0, 5.5, 8.0]))
+    def some_nodes_are_cut_off_and_the_others_go_on(self, data, seconds):
+        cut = data.draw(st.sets(st.integers(0, len(self.nodes) - 1)))
+        self.go_on(seconds, without=cut)
+
+    def go_on(self, seconds, *, without=frozenset()):
+        end = self.true + seconds
+        while self.true < end:
+            for number, node in enumerate(self.nodes):
+                if number not in without:
+                    self.read(node)
+                    write = self.step(number)
+                    if write:
+                        self.answer(write, self.perform(write))
+                    self.at_most_one_node_may_act()
+            self.true += 0.25
+
     @rule(data=st.data())
     def a_node_reads(self, data):
         self.read(data.draw(st.sampled_from(self.nodes)))
@@ -388,18 +405,10 @@ class Cluster(RuleBasedStateMachine):
             return
         for write in self.writes:
             self.perform(write)
-        end = self.true + TIMERS.lease_duration_s / 0.99 + 3 * TIMERS.retry_period_s
-        while self.true < end:
-            for number, node in enumerate(self.nodes):
-                self.read(node)
-                write = self.step(number)
-                if write:
-                    self.answer(write, self.perform(write))
-                self.at_most_one_node_may_act()
-            self.true += 0.25
+        self.go_on(TIMERS.lease_duration_s / 0.99 + 3 * TIMERS.retry_period_s)
         self.true -= 0.25
         assert any(node.election.holding and node.now(self.true) < node.election.valid_until for node in self.nodes)
 
 
 TestCluster = Cluster.TestCase
-TestCluster.settings = settings(max_examples=200, stateful_step_count=35, deadline=None, database=None)
+TestCluster.settings = settings(max_examples=150, stateful_step_count=25, deadline=None, database=None)

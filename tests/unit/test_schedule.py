@@ -1,5 +1,7 @@
 """When rounds are due, which goes first, and at what pace."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from kvip.core.schedule import BURST_OFFSETS_S, Priority, TokenBucket, priority_
 def test_a_burst_has_four_rounds_more_than_a_locktime_apart():
     due = [round_due(50.0, number, refresh_s=60.0, jitter=0.3) for number in range(4)]
     assert due == pytest.approx([50.0, 51.1, 52.2, 54.4])
-    assert all(later - earlier > 1.0 for earlier, later in zip(BURST_OFFSETS_S, BURST_OFFSETS_S[1:], strict=False))
+    assert all(later - earlier > 1.0 for earlier, later in itertools.pairwise(BURST_OFFSETS_S))
 
 
 def test_without_refresh_there_is_no_fifth_round():

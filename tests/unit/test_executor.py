@@ -1,0 +1,338 @@
+"""The executor over a fake kernel: what is done in which order, and what is never touched."""
+
+import asyncio
+import errno
+
+import pytest
+
+from kvip.clock import ManualClock
+from kvip.core.diff import LetGo, Refresh, Take, Wanted, plan
+from kvip.core.facts import Facts
+from kvip.core.model import Address, IfIndex, Link, Vip
+from kvip.daemon.executor import SLICE, Executor
+from kvip.errors import NetlinkError
+from kvip.kernel.batches import OpResult, vip_address
+
+LINK = Link(index=IfIndex(2), name="eth0", mac=b"\2\0\0\0\0\1", up=True, carrier=True)
+VIP = Vip("192.0.2.7")
+
+
+def many(count):
+    return [Vip(f"10.0.{n >> 8}.{n & 255}") for n in range(count)]
+
+
+def marked(vip=VIP, index=2):
+    return vip_address(vip, IfIndex(index), valid_s=60)
+
+
+def unmarked(vip=VIP, index=2, prefix=32):
+    return Address(ip=vip, prefix_len=prefix, index=IfIndex(index))
+
+
+class Kernel:
+    """The port of `AddressSocket`: a table of addresses, with the kernel's answers."""
+
+    def __init__(self, log):
+        self.log = log
+        self.table = {}
+        self.refuse = {}  # VIP -> errno
+        self.broken = None
+        self.dump_broken = None
+        self.after_add = None
+
+    def put(self, *addresses):
+        for address in addresses:
+            self.table[address.ip, address.prefix_len, address.index] = address
+
+    def apply(self, operations):
+        if self.broken:
+            raise self.broken
+        assert 0 < len(operations) <= SLICE
+        return [self.one(operation) for operation in operations]
+
+    def one(self, operation):
+        address = operation.address
+        key = (address.ip, address.prefix_len, address.index)
+        self.log.append((operation.kind, address.ip))
+        code = self.refuse.get(address.ip, 0)
+        if not code:
+            if operation.kind == "delete":
+                code = 0 if self.table.pop(key, None) else errno.EADDRNOTAVAIL
+            elif operation.kind == "add" and key in self.table:
+                code = errno.EEXIST
+            else:
+                self.table[key] = address
+        if operation.kind == "add" and self.after_add:
+            self.after_add(address.ip)
+        return OpResult(operation=operation, errno=code, ext_ack="", seen=self.table.get(key))
+
+    def dump(self):
+        self.log.append(("dump", ""))
+        if self.dump_broken:
+            raise self.dump_broken
+        return list(self.table.values())
+
+
+class Announcements:
+    """The announcer's side that the executor calls."""
+
+    def __init__(self, log):
+        self.log = log
+        self.active = {}
+
+    def start(self, vip, link):
+        self.log.append(("start", vip))
+        self.active[vip] = link
+
+    def stop(self, vip):
+        self.log.append(("stop", vip))
+        self.active.pop(vip, None)
+
+    def stop_all(self):
+        self.log.append(("stop all", ""))
+        self.active.clear()
+
+
+class Bench:
+    def __init__(self):
+        self.log = []
+        self.kernel = Kernel(self.log)
+        self.announcer = Announcements(self.log)
+        self.facts = Facts()
+        self.denied = set()
+        self.slices = 0
+        self.executor = Executor(
+            self.kernel,
+            self.announcer,
+            self.facts,
+            clock=ManualClock(),
+            permit=lambda vip: None if vip in self.denied or None in self.denied else 1003.0,
+            lifetime_s=60,
+            progress=self.count,
+        )
+
+    def count(self):
+        self.slices += 1
+
+    def know(self, *addresses):
+        self.kernel.put(*addresses)
+        for address in addresses:
+            self.facts.note_bound(address, now=1000.0)
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def take(vip=VIP):
+    return Take(vip=vip, link=LINK)
+
+
+def let_go(address):
+    return LetGo(vip=address.ip, address=address, reason="no claimant")
+
+
+async def test_a_take_binds_before_it_announces_and_notes_what_the_kernel_shows(bench):
+    (done,) = await bench.executor.take([take()])
+    assert done.problem == ""
+    assert bench.log == [("add", VIP), ("start", VIP)]
+    assert list(bench.kernel.table.values()) == [marked()]
+    assert bench.facts.marked() == (VIP,)
+    assert bench.facts.bound(VIP)[0].expires_at == 1060.0
+
+
+async def test_without_a_permit_nothing_is_bound_and_the_others_go_on(bench):
+    bench.denied.add(VIP)
+    done = await bench.executor.take([take(), take(Vip("192.0.2.8"))])
+    assert {result.action.vip: result.problem for result in done} == {VIP: "no permit", "192.0.2.8": ""}
+    assert bench.log == [("add", "192.0.2.8"), ("start", "192.0.2.8")]
+
+
+async def test_a_permit_that_ends_while_binding_undoes_it_without_a_frame(bench):
+    bench.kernel.after_add = bench.denied.add
+    (done,) = await bench.executor.take([take()])
+    assert done.problem == "permit ended while binding"
+    assert bench.log == [("add", VIP), ("delete", VIP)]
+    assert bench.kernel.table == {}
+    assert bench.facts.marked() == ()
+
+
+async def test_an_unmarked_address_of_the_same_value_is_left_alone(bench):
+    theirs = unmarked()
+    bench.kernel.put(theirs)
+    (done,) = await bench.executor.take([take()])
+    assert done.problem
+    assert list(bench.kernel.table.values()) == [theirs]
+    assert bench.log == [("add", VIP)]
+    assert bench.facts.marked() == ()
+
+
+async def test_one_refused_address_does_not_hold_up_the_others(bench):
+    bench.kernel.refuse[VIP] = errno.EINVAL
+    done = await bench.executor.take([take(), take(Vip("192.0.2.8"))])
+    assert [bool(result.problem) for result in done] == [True, False]
+    assert set(bench.announcer.active) == {"192.0.2.8"}
+
+
+@pytest.mark.parametrize("action", ["take", "let_go", "refresh"])
+async def test_a_failing_socket_is_a_problem_of_each_action_and_changes_no_fact(bench, action):
+    if action != "take":
+        bench.know(marked())
+    bench.kernel.broken = NetlinkError(errno.ENOBUFS, "apply", "1 address changes")
+    wanted = {"take": [take()], "let_go": [let_go(marked())], "refresh": [Refresh(vip=VIP, link=LINK)]}[action]
+    (done,) = await getattr(bench.executor, action)(wanted)
+    assert done.problem
+    assert bench.facts.marked() == (() if action == "take" else (VIP,))
+    assert bench.announcer.active == {}
+
+
+async def test_a_let_go_stops_the_frames_of_all_before_it_removes_any(bench):
+    other = marked(Vip("192.0.2.8"))
+    bench.know(marked(), other)
+    done = await bench.executor.let_go([let_go(marked()), let_go(other)])
+    assert [result.problem for result in done] == ["", ""]
+    assert bench.log == [("stop", VIP), ("stop", other.ip), ("delete", VIP), ("delete", other.ip)]
+    assert bench.kernel.table == {}
+    assert bench.facts.marked() == ()
+
+
+async def test_letting_go_of_what_is_gone_already_succeeds(bench):
+    bench.facts.note_bound(marked(), now=1000.0)
+    (done,) = await bench.executor.let_go([let_go(marked())])
+    assert done.problem == ""
+    assert bench.facts.marked() == ()
+
+
+async def test_a_removal_the_kernel_refuses_stays_in_the_facts(bench):
+    bench.know(marked())
+    bench.kernel.refuse[VIP] = errno.EPERM
+    (done,) = await bench.executor.let_go([let_go(marked())])
+    assert done.problem
+    assert bench.facts.marked() == (VIP,)
+
+
+async def test_letting_go_of_a_stray_place_keeps_the_right_one_announced(bench):
+    right, stray = marked(), marked(index=3)
+    bench.know(right, stray)
+    bench.announcer.active[VIP] = LINK
+    wanted = Wanted(vip=VIP, known=True, claimed=True, permitted=True, link=LINK)
+    actions = plan(wanted, bench.facts.bound(VIP), now=1000.0, lifetime_s=60)
+    await bench.executor.let_go([action for action in actions if isinstance(action, LetGo)])
+    await bench.executor.take([action for action in actions if isinstance(action, Take)])
+    assert list(bench.kernel.table.values()) == [right]
+    assert bench.announcer.active == {VIP: LINK}
+
+
+async def test_a_refresh_renews_and_announces_nothing(bench):
+    bench.know(marked())
+    (done,) = await bench.executor.refresh([Refresh(vip=VIP, link=LINK)])
+    assert done.problem == ""
+    assert bench.log == [("replace", VIP)]
+
+
+async def test_nothing_is_refreshed_without_a_permit(bench):
+    bench.know(marked())
+    bench.denied.add(VIP)
+    assert await bench.executor.refresh([Refresh(vip=VIP, link=LINK)]) == []
+    assert bench.log == []
+
+
+def test_a_fence_stops_frames_first_and_removes_what_the_dump_shows(bench):
+    unknown, known = marked(Vip("192.0.2.8")), marked()
+    theirs = unmarked(Vip("192.0.2.9"))
+    bench.know(known, theirs)
+    bench.kernel.put(unknown)
+    bench.announcer.active[VIP] = LINK
+    bench.executor.fence()
+    assert bench.log[0] == ("stop all", "")
+    assert {vip for kind, vip in bench.log if kind == "delete"} == {VIP, unknown.ip}
+    assert list(bench.kernel.table.values()) == [theirs]
+    assert bench.announcer.active == {}
+    assert bench.facts.marked() == ()
+
+
+def test_a_fence_without_a_dump_goes_by_the_facts(bench):
+    bench.know(marked(), unmarked(Vip("192.0.2.9")))
+    bench.kernel.dump_broken = NetlinkError(errno.EINTR, "dump", "addresses")
+    bench.executor.fence()
+    assert list(bench.kernel.table.values()) == [unmarked(Vip("192.0.2.9"))]
+
+
+def test_a_fence_withdraws_a_thousand_in_slices(bench):
+    bench.kernel.put(*(marked(vip) for vip in many(1000)))
+    bench.executor.fence()
+    assert bench.kernel.table == {}
+
+
+async def test_long_work_tells_of_its_progress_after_each_slice(bench):
+    vips = many(SLICE * 2 + 1)
+    await bench.executor.take([take(vip) for vip in vips])
+    assert bench.slices == 3
+    await bench.executor.refresh([Refresh(vip=vip, link=LINK) for vip in vips])
+    await bench.executor.let_go([let_go(marked(vip)) for vip in vips])
+    assert bench.slices == 9
+
+
+async def test_a_fence_between_slices_ends_a_take(bench):
+    vips = many(SLICE * 3)
+    fenced = []
+
+    def fence_later(vip):
+        if vip == vips[SLICE - 1] and not fenced:
+            fenced.append(vip)
+            asyncio.get_running_loop().call_soon(bench.executor.fence)
+
+    bench.kernel.after_add = fence_later
+    await bench.executor.take([take(vip) for vip in vips])
+    assert fenced
+    assert bench.kernel.table == {}
+    assert bench.announcer.active == {}
+
+
+async def test_a_fence_that_begins_in_the_question_for_a_permit_leaves_nothing_behind(bench):
+    vips = many(3)
+    asked = []
+
+    def permit(vip):
+        asked.append(vip)
+        if len(asked) == 5:
+            bench.denied.add(None)
+            bench.executor.fence()
+        return None if None in bench.denied else 1003.0
+
+    bench.executor._permit = permit
+    done = await bench.executor.take([take(vip) for vip in vips])
+    assert bench.kernel.table == {}
+    assert bench.announcer.active == {}
+    assert bench.facts.marked() == ()
+    assert [bool(result.problem) for result in done][1:] == [True, True]
+
+
+def test_silence_removes_every_marked_address_and_says_which(bench):
+    theirs = unmarked(Vip("192.0.2.9"))
+    bench.kernel.put(marked(), theirs)
+    assert bench.executor.silence() == [marked()]
+    assert list(bench.kernel.table.values()) == [theirs]
+
+
+def test_silence_fails_when_the_kernel_keeps_an_address_or_gives_no_dump(bench):
+    bench.kernel.put(marked())
+    bench.kernel.refuse[VIP] = errno.EPERM
+    with pytest.raises(NetlinkError, match=r"192\.0\.2\.7"):
+        bench.executor.silence()
+    bench.kernel.dump_broken = NetlinkError(errno.EINTR, "dump", "addresses")
+    with pytest.raises(NetlinkError):
+        bench.executor.silence()
+
+
+def test_an_interrupted_dump_leaves_the_facts_as_they_were(bench):
+    bench.know(marked())
+    bench.kernel.dump_broken = NetlinkError(errno.EINTR, "dump", "addresses")
+    with pytest.raises(NetlinkError):
+        bench.executor.resync("overrun")
+    assert bench.facts.marked() == (VIP,)
+    bench.kernel.dump_broken = None
+    bench.kernel.table.clear()
+    assert bench.executor.resync("overrun") == {VIP}
+    assert bench.facts.marked() == ()
