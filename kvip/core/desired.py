@@ -6,13 +6,14 @@ Output: a `Wish`. It must not look at what is bound or who holds what.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Iterator
 
 import msgspec
 
 from kvip.core.model import ServiceKey, Uid, Vip, canonical
-from kvip.core.objects import EndpointSlice, Service
+from kvip.core.objects import EndpointSlice, Node, Service
 
 ADDRESSES_ANNOTATION = "kube-vip.io/loadbalancerIPs"
 IGNORE_ANNOTATION = "kube-vip.io/ignore"
@@ -129,6 +130,13 @@ def serves_here(slices: Iterator[EndpointSlice], node: str) -> bool:
             if usable and (endpoint.node_name is None or endpoint.node_name == node):
                 return True
     return False
+
+
+def addresses_of(node: Node) -> Iterator[Vip]:
+    """The IP addresses in a Node's status, in canonical spelling; what is no IP there is left out."""
+    for entry in node.status.addresses or ():
+        with contextlib.suppress(ValueError):
+            yield canonical(ipaddress.ip_address(entry.address))
 
 
 def _requested(service: Service) -> tuple[str, list[str]]:

@@ -21,6 +21,8 @@ class LetGo(msgspec.Struct, frozen=True, kw_only=True):
     vip: Vip
     address: Address
     reason: str
+    keeps: bool = False
+    """True: only a stray place goes; the VIP stays bound where it belongs, and its announcements go on."""
 
 
 class Take(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,14 +82,11 @@ def plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: in
         return (*gone, *(Conflict(vip=wanted.vip, address=address) for address in foreign))
     if wanted.link is None:
         return ()
-    actions: list[Action] = []
-    right: Bound | None = None
-    for b in mine:
-        fault = _fault(wanted, b.address)
-        if fault:
-            actions.append(LetGo(vip=wanted.vip, address=b.address, reason=fault))
-        else:
-            right = b
+    faults = [(b, _fault(wanted, b.address)) for b in mine]
+    right = next((b for b, fault in faults if not fault), None)
+    actions: list[Action] = [
+        LetGo(vip=wanted.vip, address=b.address, reason=fault, keeps=right is not None) for b, fault in faults if fault
+    ]
     if right is None:
         actions.append(Take(vip=wanted.vip, link=wanted.link))
     elif refresh_due(right, now=now, lifetime_s=lifetime_s):

@@ -24,11 +24,15 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     """CLOCK_BOOTTIME seconds; None = never."""
 
 
+Place = tuple[IfIndex, int]
+"""NIC and prefix length: the kernel allows the same IPv4 address with two prefixes on one NIC."""
+
+
 class Facts:
     """The kernel's addresses by value, and its NICs by index."""
 
     def __init__(self) -> None:
-        self._bound: dict[Vip, dict[IfIndex, Bound]] = {}
+        self._bound: dict[Vip, dict[Place, Bound]] = {}
         self._marked: dict[Vip, None] = {}
         self.links: dict[IfIndex, Link] = {}
 
@@ -39,37 +43,42 @@ class Facts:
         self._marked.clear()
         for address in addresses:
             self.note_bound(address, now=now)
-        return {place[0] for place, _ in before.items() ^ self._picture().items()}
+        return {vip for (vip, _), _ in before.items() ^ self._picture().items()}
 
-    def _picture(self) -> dict[tuple[Vip, IfIndex], tuple[bool, int, int]]:
+    def _picture(self) -> dict[tuple[Vip, Place], tuple[bool, int]]:
         """What a decision can depend on, per place; lifetimes left out, since they always change."""
         return {
-            (vip, index): (bound.address.marked, bound.address.flags, bound.address.prefix_len)
+            (vip, place): (bound.address.marked, bound.address.flags)
             for vip, places in self._bound.items()
-            for index, bound in places.items()
+            for place, bound in places.items()
         }
 
     def note_bound(self, address: Address, *, now: float) -> None:
         """The kernel confirmed that this address is there."""
         expires_at = None if address.valid_s is None else now + address.valid_s
-        self._bound.setdefault(address.ip, {})[address.index] = Bound(address=address, expires_at=expires_at)
-        if address.marked:
-            self._marked[address.ip] = None
+        place = (address.index, address.prefix_len)
+        self._bound.setdefault(address.ip, {})[place] = Bound(address=address, expires_at=expires_at)
+        self._note_mark(address.ip)
 
-    def note_gone(self, vip: Vip, index: IfIndex) -> None:
+    def note_gone(self, address: Address) -> None:
         """The kernel confirmed that this address is not there."""
-        places = self._bound.get(vip)
+        places = self._bound.get(address.ip)
         if places is None:
             return
-        places.pop(index, None)
-        if not any(bound.address.marked for bound in places.values()):
-            self._marked.pop(vip, None)
+        places.pop((address.index, address.prefix_len), None)
         if not places:
-            del self._bound[vip]
+            del self._bound[address.ip]
+        self._note_mark(address.ip)
+
+    def _note_mark(self, vip: Vip) -> None:
+        if any(bound.address.marked for bound in self._bound.get(vip, {}).values()):
+            self._marked[vip] = None
+        else:
+            self._marked.pop(vip, None)
 
     def contradicted_by(self, address: Address, *, present: bool) -> bool:
         """Does an address message say something else than the facts?"""
-        known = self._bound.get(address.ip, {}).get(address.index)
+        known = self._bound.get(address.ip, {}).get((address.index, address.prefix_len))
         if not present:
             return known is not None
         return known is None or known.address.marked != address.marked or known.address.flags != address.flags

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from kvip import metrics
 from kvip.clock import Clock
 from kvip.core.model import IfIndex, Link, Vip, is_ipv6
-from kvip.core.schedule import Priority, TokenBucket, priority_of, round_due
+from kvip.core.schedule import BURST_OFFSETS_S, Priority, TokenBucket, priority_of, round_due
 from kvip.daemon.supervision import Heartbeats
 from kvip.errors import AnnounceError
 from kvip.kernel.packet import PacketSocket, build_round
@@ -134,7 +134,7 @@ class Announcer:
                 queues[priority_of(item.number)][item.vip] = item
         pause_s = self._due[0][0] - now if self._due else IDLE_BEAT_S
         waiting = 0
-        for index, queues in self._ready.items():
+        for index, queues in tuple(self._ready.items()):
             pause_s = min(pause_s, self._send_some(index, queues, now))
             waiting += sum(len(queue) for queue in queues)
         metrics.frames_waiting.set(waiting)
@@ -208,7 +208,8 @@ class Announcer:
             item.number += 1
             due = round_due(item.started_at, item.number, refresh_s=self._refresh_s, jitter=item.jitter)
             if due is not None:
-                self._push(item, max(due, now))
+                late = due < now and item.number < len(BURST_OFFSETS_S)
+                self._push(item, now + BURST_OFFSETS_S[1] if late else max(due, now))
             if not item.reported:
                 item.reported = True
                 self._on_announced(item.vip, now)

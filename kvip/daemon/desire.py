@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from kvip.clock import Clock
-from kvip.core.desired import SERVICE_NAME_LABEL, Rules, Surroundings, Wish, interpret, serves_here
+from kvip.core.desired import SERVICE_NAME_LABEL, Rules, Surroundings, Wish, addresses_of, interpret, serves_here
 from kvip.core.diff import Wanted
 from kvip.core.facts import Facts
 from kvip.core.ledger import Claimant, Ledger
@@ -81,9 +81,7 @@ class Desire:
 
     def surroundings_changed(self) -> bool:
         """Take in the addresses that are taken already; True when they differ from before."""
-        node_addresses = frozenset(
-            Vip(address.address) for node in self._nodes.store.values() for address in node.status.addresses or () if "IP" in address.type
-        )
+        node_addresses = frozenset(vip for node in self._nodes.store.values() for vip in addresses_of(node))
         surroundings = Surroundings(
             local_addresses=frozenset(address.ip for address in self._facts.unmarked()),
             node_addresses=node_addresses,

@@ -76,7 +76,8 @@ class Executor:
         done: list[Done] = []
         for part in _slices(actions):
             for action in part:
-                self._announcer.stop(action.vip)
+                if not action.keeps:
+                    self._announcer.stop(action.vip)
             results = self._apply([AddressOp(kind="delete", address=action.address) for action in part])
             done += [self._let_go_result(action, result) for action, result in zip(part, results, strict=True)]
             self._progress()
@@ -191,7 +192,7 @@ class Executor:
     def _note_removal(self, result: OpResult) -> str:
         address = result.operation.address
         if result.gone:
-            self._facts.note_gone(address.ip, address.index)
+            self._facts.note_gone(address)
             return ""
         return result.ext_ack or f"errno {result.errno}"
 

@@ -7,8 +7,10 @@ journal that is missing, torn or foreign is set aside with a warning and never s
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 FILE_NAME = "ledger.json"
 DEBOUNCE_S = 0.02
 FORMAT = 1
+LARGEST_BYTES = 64 << 20
 
 
 class Journal(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +47,9 @@ def load(directory: Path) -> Journal | None:
     """The journal of a former daemon; None when there is none or it cannot be used (it is then set aside)."""
     path = directory / FILE_NAME
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
+            raise OSError(errno.EINVAL, f"not a regular file of at most {LARGEST_BYTES} bytes")
         data = path.read_bytes()
     except FileNotFoundError:
         return None
@@ -54,7 +60,7 @@ def load(directory: Path) -> Journal | None:
         journal = msgspec.json.decode(data, type=Journal)
         if journal.format != FORMAT:
             raise msgspec.ValidationError(f"format {journal.format}, this kvip reads {FORMAT}")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         aside = path.with_suffix(".json.bad")
         try:
             path.replace(aside)
@@ -127,6 +133,7 @@ class JournalWriter:
         try:
             await asyncio.to_thread(save, self._directory, journal)
         except OSError as error:
+            metrics.journal_failures_total.inc()
             if not self._failing:
                 self._failing = True
                 log.warning(

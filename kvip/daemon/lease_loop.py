@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import secrets
 from collections.abc import Callable
 
 import msgspec
@@ -19,7 +18,7 @@ from kvip.clock import Clock
 from kvip.core.election import lease as elect
 from kvip.core.model import Incarnation, Vip
 from kvip.core.objects import Lease
-from kvip.daemon.lease_writer import LeaseWriter
+from kvip.daemon.lease_writer import LeaseWriter, new_incarnation
 from kvip.daemon.supervision import Heartbeats
 from kvip.errors import ApiError
 from kvip.kube.leases import LeaseClient
@@ -28,11 +27,7 @@ log = logging.getLogger(__name__)
 
 SUSPEND_TOLERANCE_S = 0.05
 RELEASE_DEADLINE_S = 1.0
-
-
-def new_incarnation(node: str) -> Incarnation:
-    """A holder identity that nobody used before."""
-    return Incarnation(f"{node}_{secrets.token_hex(16)}")
+REFUSED_PAUSE_S = 0.05
 
 
 class LeaseLoop:
@@ -50,8 +45,14 @@ class LeaseLoop:
         on_won: Callable[[], None],
         on_fence: Callable[[str], None],
         on_heard: Callable[[], None] = lambda: None,
+        earlier_holder: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`on_fence` must withdraw everything before it returns; `on_heard`: the API server answers again."""
+        """`on_fence` must withdraw everything before it returns; `on_heard`: the API server answers again.
+
+        `earlier_holder`: does any Service show that somebody held before, or is that not known yet?
+        """
+        self._started_at = clock.now()
+        self._earlier_holder = earlier_holder
         self._on_heard = on_heard
         self._writer = LeaseWriter(client, name, clock)
         self._name = name
@@ -66,6 +67,7 @@ class LeaseLoop:
         self._timer: asyncio.TimerHandle | None = None
         self._reachable = True
         self._was_stuck = False
+        self._unanswered = False
         self.election = elect.Election(incarnation=new_incarnation(node), timers=timers)
 
     # -- what the rest of kvip asks -------------------------------------------------------------------------------
@@ -90,7 +92,7 @@ class LeaseLoop:
         if lease is None and self.election.view is None:
             return
         before = self.election.view
-        self.election = elect.observe(self.election, lease, now=self._clock.now())
+        self._learn(elect.observe(self.election, lease, now=self._clock.now()))
         if self.election.view != before:
             self._wake.set()
 
@@ -146,16 +148,19 @@ class LeaseLoop:
             case elect.Take(version=version):
                 await self._read()
                 fresh = elect.decide(self.election, now=self._clock.now())
-                if self._stuck():
+                if self._stuck() or not (version or self._may_create()):
                     return 0.1
                 if isinstance(fresh, elect.Take) and fresh.version == version:
-                    await self._write(fresh)
+                    return await self._write(fresh)
                 return 0.0
             case elect.Renew():
                 if self._stuck():
                     return 0.1
-                await self._write(decision)
-                return 0.0
+                return await self._write(decision)
+
+    def _may_create(self) -> bool:
+        """A missing Lease may have been deleted under a holder that does not know yet, until a whole duration has passed."""
+        return self._clock.now() - self._started_at >= self.election.timers.lease_duration_s or not self._earlier_holder()
 
     def _stuck(self) -> bool:
         stuck = self._heartbeats.age_s("reconcile") > elect.deadline_s(self.election)
@@ -166,7 +171,14 @@ class LeaseLoop:
 
     async def _read(self) -> None:
         lease = await self._writer.read(deadline_s=self._attempt_s())
-        self.election = elect.observe(self.election, lease, now=self._clock.now())
+        self._learn(elect.observe(self.election, lease, now=self._clock.now(), consistent=True))
+
+    def _learn(self, election: elect.Election) -> None:
+        """Take over what was learnt; should it say that the Lease is lost, fence in the same instant."""
+        self.election = election
+        decision = elect.decide(election, now=self._clock.now(), renewed_at=self._renewed_at)
+        if isinstance(decision, elect.Lost):
+            self._fence(decision.reason)
 
     def _attempt_s(self) -> float:
         """The deadline of one request: two more attempts must fit before the renew deadline, and none goes on past it."""
@@ -175,31 +187,44 @@ class LeaseLoop:
         until = self.election.valid_until
         return cap if until is None else max(0.05, min(cap, until - self._clock.now()))
 
-    async def _write(self, decision: elect.Take | elect.Renew) -> None:
+    async def _write(self, decision: elect.Take | elect.Renew) -> float:
+        """Returns the seconds to wait before the next decision."""
         me = self.election.incarnation
         sent_at = self._clock.now()
+        self._unanswered = True
         try:
             lease = await self._writer.hold(self.election, decision, deadline_s=self._attempt_s())
         except ApiError as error:
+            self._unanswered = error.status == 0
             if error.status not in (404, 409) or self.election.incarnation != me:
                 raise
-            metrics.lease_renewal_failures_total.inc()
-            await self._read()
-            return
+            await self._read_after_refusal()
+            return REFUSED_PAUSE_S
+        self._unanswered = False
         if self.election.incarnation != me:
-            return
+            return 0.0
         won = not self.election.holding
         before = self.election.valid_until
         self.election = elect.confirmed(self.election, lease, sent_at=sent_at, now=self._clock.now())
+        self._learn(self.election)
         if self.election.valid_until == before:
             metrics.lease_renewal_failures_total.inc()
-            return
+            return 0.0
         self._renewed_at = sent_at
         self._arm_timer()
         if won and self.election.holding:
             metrics.lease_holding.set(1)
             log.info("lease won", extra={"lease": self._name, "incarnation": me, "transitions": decision.transitions})
             self._on_won()
+        return 0.0
+
+    async def _read_after_refusal(self) -> None:
+        """Was it a write of our own whose answer was lost, or another's? A holder that cannot find out does not hold."""
+        try:
+            await self._read()
+        except (ApiError, TimeoutError):
+            self._fence("lease changed by another")
+            raise
 
     # -- fencing ----------------------------------------------------------------------------------------------------------
 
@@ -248,14 +273,13 @@ class LeaseLoop:
         """Give the Lease back, so that another node takes it at once. Call only after `run` ended and every VIP was let go of."""
         if self._timer is not None:
             self._timer.cancel()
-        if not self.election.holding:
+        if not self.election.holding and not self._unanswered:
             return
-        me = self.election.incarnation
-        self.election = msgspec.structs.replace(self.election, valid_until=None)
+        me, self.election = self.election.incarnation, msgspec.structs.replace(self.election, valid_until=None)
         metrics.lease_holding.set(0)
         try:
             async with asyncio.timeout(RELEASE_DEADLINE_S):
-                if not await self._write_release(me):
+                if self._unanswered or not await self._write_release(me):
                     await self._read()
                     await self._write_release(me)
         except (ApiError, TimeoutError) as error:

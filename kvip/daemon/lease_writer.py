@@ -6,6 +6,7 @@ Input: the view and an incarnation. Output: the Lease as the server confirmed it
 from __future__ import annotations
 
 import math
+import secrets
 from datetime import datetime
 
 from kvip.clock import Clock
@@ -15,6 +16,11 @@ from kvip.core.objects import Lease, LeaseSpec
 from kvip.kube.leases import LeaseClient, micro_time
 
 LABELS = {"app.kubernetes.io/managed-by": "kvip"}
+
+
+def new_incarnation(node: str) -> Incarnation:
+    """A holder identity that nobody used before."""
+    return Incarnation(f"{node}_{secrets.token_hex(16)}")
 
 
 class LeaseWriter:

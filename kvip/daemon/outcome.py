@@ -71,6 +71,9 @@ class Outcome:
 
     def _released(self, action: diff.LetGo) -> None:
         vip = action.vip
+        if action.keeps:
+            log.info("stray place of a vip removed", extra={"vip": vip, "reason": action.reason})
+            return
         self._asked_at.pop(vip, None)
         self._publisher.stopped(vip)
         former = self._desire.former_claimants(vip)

@@ -168,6 +168,7 @@ class Daemon:
             on_won=self._won,
             on_fence=self._fenced,
             on_heard=self._api_heard,
+            earlier_holder=self._earlier_holder,
         )
         self._facts.links[link.index] = link
 
@@ -248,6 +249,9 @@ class Daemon:
         self._outcome.withdrawn()
         self._reconcile.on_permit_changed()
         self._journal.touch()
+
+    def _earlier_holder(self) -> bool:
+        return not self._services.synced or any(service.ingress for service in self._services.store.values())
 
     def _api_heard(self) -> None:
         for informer in (self._services, self._slices, self._nodes, self._lease_watch):

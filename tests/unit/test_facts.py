@@ -25,7 +25,7 @@ def test_a_confirmed_address_is_bound_and_expires_by_its_lifetime():
     (bound,) = facts.bound(VIP)
     assert bound.expires_at == 160.0
     assert facts.marked() == (VIP,)
-    facts.note_gone(VIP, IfIndex(2))
+    facts.note_gone(address())
     assert facts.bound(VIP) == ()
     assert facts.marked() == ()
 
@@ -73,16 +73,16 @@ def test_the_same_address_on_two_nics_is_bound_twice():
     facts = Facts()
     facts.replace_all([address(index=2), address(index=3, marked=False)], now=0.0)
     assert shown(facts) == {(32, 2, True), (32, 3, False)}
-    facts.note_gone(VIP, IfIndex(2))
+    facts.note_gone(address())
     assert facts.marked() == ()
     assert shown(facts) == {(32, 3, False)}
 
 
 def test_gone_twice_is_gone_once():
     facts = Facts()
-    facts.note_gone(VIP, IfIndex(2))
+    facts.note_gone(address())
     facts.note_bound(address(), now=0.0)
-    facts.note_gone(VIP, IfIndex(3))
+    facts.note_gone(address(index=3))
     assert facts.marked() == (VIP,)
 
 

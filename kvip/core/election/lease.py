@@ -63,6 +63,10 @@ class Election(msgspec.Struct, frozen=True, kw_only=True):
     valid_until: float | None = None
     shortest_duration_s: float | None = None
     """Smallest leaseDurationSeconds seen with a holder: other holders' timers bound ours."""
+    not_before: float = 0.0
+    """Nothing is taken before this: history was rewritten, so a holder may exist that is not seen."""
+    rewritten: bool = False
+    """While holding, a consistent read showed an older Lease than one seen before (a restored store): fence."""
     retired: frozenset[str] = frozenset()
     """Former incarnations of this very process (or of a predecessor known to be dead): theirs is free at once."""
 
@@ -107,13 +111,16 @@ def deadline_s(election: Election) -> float:
     return own if election.shortest_duration_s is None else min(own, 0.6 * election.shortest_duration_s)
 
 
-def observe(election: Election, lease: Lease | None, *, now: float) -> Election:
-    """Take in the Lease as read or watched; a version older than the one known is ignored."""
+def observe(election: Election, lease: Lease | None, *, now: float, consistent: bool = False) -> Election:
+    """Take in the Lease as read or watched.
+
+    A version older than the one known is a late message, and ignored; in a consistent read it means that history was rewritten.
+    """
     known = election.view
     if lease is None:
         if known is not None and not known.version:
             return msgspec.structs.replace(election, view=msgspec.structs.replace(known, seen_at=now))
-        silence = max(known.duration_s, election.timers.lease_duration_s) if known is not None else 0.0
+        silence = _stretch(known.holder) * max(known.duration_s, election.timers.lease_duration_s) if known is not None else 0.0
         absent = View(holder="", version="", duration_s=silence, transitions=0, released_by_kvip=False, changed_at=now, seen_at=now)
         return msgspec.structs.replace(election, view=absent)
     version = lease.metadata.resource_version
@@ -121,7 +128,10 @@ def observe(election: Election, lease: Lease | None, *, now: float) -> Election:
         if version == known.version:
             return msgspec.structs.replace(election, view=msgspec.structs.replace(known, seen_at=now))
         if is_older(version, known.version):
-            return election
+            if not consistent:
+                return election
+            longest_s = max(known.duration_s, election.timers.lease_duration_s, float(lease.spec.lease_duration_seconds or 0))
+            election = msgspec.structs.replace(election, not_before=now + 2 * longest_s, rewritten=election.holding)
     holder = lease.spec.holder_identity or ""
     duration = float(lease.spec.lease_duration_seconds or 0)
     transitions = lease.spec.lease_transitions or 0
@@ -144,6 +154,11 @@ def observe(election: Election, lease: Lease | None, *, now: float) -> Election:
     return msgspec.structs.replace(election, view=view, shortest_duration_s=shortest)
 
 
+def _stretch(holder: str) -> float:
+    """client-go gives up later than kvip and removes its addresses after that: how many durations to wait for whom."""
+    return 1.0 if not holder or _INCARNATION.fullmatch(holder) else 2.0
+
+
 def is_older(version: str, than: str) -> bool:
     """resourceVersion order; both are decimal numbers (Kubernetes API conventions, "Resource Versions", KEP-5504)."""
     return version.isdigit() and than.isdigit() and int(version) < int(than)
@@ -151,6 +166,11 @@ def is_older(version: str, than: str) -> bool:
 
 def free_at(election: Election) -> float | None:
     """When the Lease is free for this node to take; None = it is its own."""
+    free = _free_at(election)
+    return None if free is None else max(free, election.not_before)
+
+
+def _free_at(election: Election) -> float | None:
     view = election.view
     if view is None:
         return float("inf")
@@ -162,8 +182,7 @@ def free_at(election: Election) -> float | None:
         return None
     if not view.holder:
         return view.changed_at if view.released_by_kvip else view.changed_at + FOREIGN_RELEASE_WAIT_S
-    stretch = 1.0 if _INCARNATION.fullmatch(view.holder) else 2.0
-    return view.changed_at + stretch * max(view.duration_s, election.timers.lease_duration_s)
+    return view.changed_at + _stretch(view.holder) * max(view.duration_s, election.timers.lease_duration_s)
 
 
 def decide(election: Election, *, now: float, renewed_at: float = 0.0) -> Decision:
@@ -172,6 +191,8 @@ def decide(election: Election, *, now: float, renewed_at: float = 0.0) -> Decisi
     if election.valid_until is not None:
         if now >= election.valid_until:
             return Lost(reason="renew deadline")
+        if election.rewritten:
+            return Lost(reason="lease history rewritten")
         if view is None or not view.version:
             return Lost(reason="lease deleted")
         if view.holder != election.incarnation:
@@ -199,5 +220,5 @@ def confirmed(election: Election, lease: Lease, *, sent_at: float, now: float) -
 def fenced(election: Election, incarnation: Incarnation) -> Election:
     """After a fence: nothing is held, and a new incarnation starts. Answers to the old one no longer count."""
     return msgspec.structs.replace(
-        election, incarnation=incarnation, valid_until=None, retired=election.retired | {str(election.incarnation)}
+        election, incarnation=incarnation, valid_until=None, rewritten=False, retired=election.retired | {str(election.incarnation)}
     )
