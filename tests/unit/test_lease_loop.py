@@ -105,6 +105,7 @@ class Bench:
         self.won = []
         self.fences = []
         self.turning = True
+        self.earlier_holder = False
 
     def loop(self):
         return LeaseLoop(
@@ -116,6 +117,7 @@ class Bench:
             heartbeats=self.heartbeats,
             on_won=lambda: self.won.append(self.clock.now()),
             on_fence=lambda reason: self.fences.append((self.clock.now(), reason)),
+            earlier_holder=lambda: self.earlier_holder,
         )
 
     async def reconcile(self):
@@ -174,6 +176,18 @@ def test_an_absent_lease_is_taken_and_renewed_each_retry_period(bench):
     times = [at for at, _ in bench.server.writes]
     assert 19 <= len(times) <= 21
     assert all(1.0 <= later - earlier < 1.1 for earlier, later in itertools.pairwise(times))
+
+
+def test_t4_a_missing_lease_is_not_created_at_once_where_a_service_shows_an_earlier_holder(bench):
+    bench.earlier_holder = True
+
+    async def story(loop):
+        await asyncio.sleep(TIMERS.lease_duration_s - 0.1)
+        assert bench.server.lease is None
+        await asyncio.sleep(0.5)
+        assert loop.permit(VIP) is not None
+
+    bench.play(story)
 
 
 def test_another_kvips_lease_is_taken_after_its_duration(bench):
