@@ -27,7 +27,7 @@ check: $(READY) ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint kvip/_arp.pyx
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint kvip/_arp.pyx
 	$(BIN)/lint-imports --no-cache
 
 unit: $(READY) ## the pure parts, no root
