@@ -8,12 +8,14 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import uvloop
 
 from kvip import config, log
 from kvip.daemon import app
 from kvip.errors import ConfigError, KvipError
+from kvip.settings import Settings
 
 logger = logging.getLogger("kvip.cli.manager")
 
@@ -34,10 +36,13 @@ def main(argv: Sequence[str]) -> int:
     log.setup(settings.log_format, settings.log_level)
     for warning in loaded.warnings:
         logger.warning("setting", extra={"reason": warning})
+    return exit_now(_run(settings))
+
+
+def _run(settings: Settings) -> int:
     factory = uvloop.new_event_loop if settings.loop == "uvloop" else asyncio.new_event_loop
     try:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(app.run(settings))
+        asyncio.Runner(loop_factory=factory).run(app.run(settings))
     except ConfigError as error:
         logger.critical("a setting cannot be used here", extra={"reason": str(error)})
         print(f"kvip: {error}", file=sys.stderr)
@@ -45,4 +50,15 @@ def main(argv: Sequence[str]) -> int:
     except KvipError as error:
         logger.critical("kvip cannot run", extra={"reason": str(error)})
         return 1
+    except Exception:
+        logger.critical("kvip failed", exc_info=True)
+        return 1
     return 0
+
+
+def exit_now(code: int) -> NoReturn:
+    """End the process without waiting for threads that hang in name resolution or on a disk (asyncio's executor has no bound)."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -39,6 +39,19 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True):
     link: Link
 
 
+class Announce(msgspec.Struct, frozen=True, kw_only=True):
+    """The VIP is bound as it should be, but nothing is announced for it: begin a burst."""
+
+    vip: Vip
+    link: Link
+
+
+class Hush(msgspec.Struct, frozen=True, kw_only=True):
+    """Announced, but not bound by kvip any more: stop."""
+
+    vip: Vip
+
+
 class Conflict(msgspec.Struct, frozen=True, kw_only=True):
     """The address is on this node without kvip's mark: report it, leave it alone."""
 
@@ -46,7 +59,7 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True):
     address: Address
 
 
-Action = LetGo | Take | Refresh | Conflict
+Action = LetGo | Take | Refresh | Announce | Hush | Conflict
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,10 +74,20 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     permitted: bool
     link: Link | None
     """The NIC to bind to; None when it is not there."""
+    announced: bool = False
+    """Is it being announced from here?"""
 
 
 def plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: int) -> tuple[Action, ...]:
     """Actions that bring one VIP from its facts to what is wanted, let-gos first."""
+    actions = _plan(wanted, bound, now=now, lifetime_s=lifetime_s)
+    held = any(b.address.marked for b in bound)
+    if wanted.announced and not held:
+        return (Hush(vip=wanted.vip), *actions)
+    return actions
+
+
+def _plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: int) -> tuple[Action, ...]:
     mine = [b for b in bound if b.address.marked]
     foreign = [b.address for b in bound if not b.address.marked]
     if not wanted.permitted:
@@ -89,8 +112,11 @@ def plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: in
     ]
     if right is None:
         actions.append(Take(vip=wanted.vip, link=wanted.link))
-    elif refresh_due(right, now=now, lifetime_s=lifetime_s):
-        actions.append(Refresh(vip=wanted.vip, link=wanted.link))
+    else:
+        if not wanted.announced:
+            actions.append(Announce(vip=wanted.vip, link=wanted.link))
+        if refresh_due(right, now=now, lifetime_s=lifetime_s):
+            actions.append(Refresh(vip=wanted.vip, link=wanted.link))
     return tuple(actions)
 
 

@@ -35,12 +35,15 @@ class Facts:
         self._bound: dict[Vip, dict[Place, Bound]] = {}
         self._marked: dict[Vip, None] = {}
         self.links: dict[IfIndex, Link] = {}
+        self.doubted = False
+        """The kernel announced something else than the facts; a dump is due."""
 
     def replace_all(self, addresses: Iterable[Address], *, now: float) -> set[Vip]:
         """Take over a complete dump; returns the VIPs whose facts it changed."""
         before = self._picture()
         self._bound.clear()
         self._marked.clear()
+        self.doubted = False
         for address in addresses:
             self.note_bound(address, now=now)
         return {vip for (vip, _), _ in before.items() ^ self._picture().items()}

@@ -10,7 +10,7 @@ import asyncio
 import heapq
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kvip import metrics
 from kvip.clock import Clock
@@ -30,11 +30,11 @@ IDLE_BEAT_S = 1.0
 class _Announcement:
     """One VIP's announcement: where, since when, and which round comes next."""
 
-    __slots__ = ("jitter", "link", "number", "reported", "started_at", "vip")
+    __slots__ = ("index", "jitter", "number", "reported", "started_at", "vip")
 
-    def __init__(self, vip: Vip, link: Link, *, started_at: float) -> None:
+    def __init__(self, vip: Vip, index: IfIndex, *, started_at: float) -> None:
         self.vip = vip
-        self.link = link
+        self.index = index
         self.started_at = started_at
         self.number = 0
         self.jitter = random.random()
@@ -54,7 +54,10 @@ class Announcer:
         refresh_s: float,
         rate_pps: float,
         burst: int,
+        links: Mapping[IfIndex, Link],
     ) -> None:
+        """`links`: the NICs as they are now; a MAC is looked up when a frame is built, never kept."""
+        self._links = links
         self._clock = clock
         self._heartbeats = heartbeats
         self._permit = permit
@@ -73,7 +76,7 @@ class Announcer:
 
     def start(self, vip: Vip, link: Link) -> None:
         """Begin a burst for a VIP that was bound just now; the first round is due at once."""
-        item = _Announcement(vip, link, started_at=self._clock.now())
+        item = _Announcement(vip, link.index, started_at=self._clock.now())
         self._active[vip] = item
         self._push(item, item.started_at)
         self._wake.set()
@@ -96,7 +99,7 @@ class Announcer:
         """The NIC came up, or its MAC changed: announce everything on it again."""
         self._close(link.index)
         for vip, item in tuple(self._active.items()):
-            if item.link.index == link.index:
+            if item.index == link.index:
                 self.start(vip, link)
 
     async def run(self) -> None:
@@ -130,7 +133,7 @@ class Announcer:
         while self._due and self._due[0][0] <= now:
             item = heapq.heappop(self._due)[2]
             if self._active.get(item.vip) is item:
-                queues = self._ready.setdefault(item.link.index, tuple({} for _ in Priority))
+                queues = self._ready.setdefault(item.index, tuple({} for _ in Priority))
                 queues[priority_of(item.number)][item.vip] = item
         pause_s = self._due[0][0] - now if self._due else IDLE_BEAT_S
         waiting = 0
@@ -167,7 +170,10 @@ class Announcer:
     def _send(
         self, index: IfIndex, queue: dict[Vip, _Announcement], chosen: list[_Announcement], bucket: TokenBucket, priority: Priority
     ) -> float:
-        link = chosen[0].link
+        link = self._links.get(index)
+        if link is None:
+            self._close(index)
+            return IDLE_BEAT_S
         packet_socket = self._socket(link)
         if packet_socket is None:
             return IDLE_BEAT_S

@@ -58,32 +58,32 @@ class Desire:
 
     @property
     def synced(self) -> bool:
-        """Are the caches that decide about claims complete?"""
-        return self._services.synced and self._nodes.synced
+        """Are the caches that decide about claims complete, and read anew since the last fence?"""
+        return self._services.current and self._nodes.current
 
     def known_services(self) -> set[ServiceKey]:
         """Every Service that exists or has a claim."""
         return {ServiceKey(key) for key in self._services.store} | set(self.ledger.services())
 
-    def slice_changed(self, key: str) -> ServiceKey | None:
-        """An EndpointSlice changed: returns its Service. The slices of a Service are told by its name in their label."""
+    def slice_changed(self, key: str) -> set[ServiceKey]:
+        """An EndpointSlice changed: returns the Services it belonged and belongs to, by the name in its label."""
         piece: EndpointSlice | None = self._slices.store.get(key)
         before = self._service_of.pop(key, None)
         if before is not None:
             self._slices_of.get(before, set()).discard(key)
         name = (piece.metadata.labels or {}).get(SERVICE_NAME_LABEL) if piece else None
         if piece is None or not name:
-            return before
+            return {before} if before is not None else set()
         service = ServiceKey(f"{piece.metadata.namespace}/{name}")
         self._service_of[key] = service
         self._slices_of.setdefault(service, set()).add(key)
-        return service
+        return {service} if before is None else {service, before}
 
     def surroundings_changed(self) -> bool:
         """Take in the addresses that are taken already; True when they differ from before."""
         node_addresses = frozenset(vip for node in self._nodes.store.values() for vip in addresses_of(node))
         surroundings = Surroundings(
-            local_addresses=frozenset(address.ip for address in self._facts.unmarked()),
+            local_addresses=frozenset(address.ip for address in self._facts.unmarked() if not address.ip.startswith("fe80:")),
             node_addresses=node_addresses,
             networks=self._facts.networks(),
         )
@@ -105,7 +105,7 @@ class Desire:
         else:
             touched = self._read_existing(key, service, former)
         for vip, claimants in before.items():
-            if not self.ledger.claimants(vip):
+            if not self.ledger.claimants(vip) and any(bound.address.marked for bound in self._facts.bound(vip)):
                 self._former[vip] = claimants
         for vip in self.ledger.claims_of(key):
             self._former.pop(vip, None)
@@ -147,11 +147,17 @@ class Desire:
             for claimant in claimants:
                 self._publisher.withdrawn(Uid(claimant.uid), (vip,))
 
-    def wanted(self, vip: Vip, *, link: Link | None, permitted: bool) -> Wanted:
+    def wanted(self, vip: Vip, *, link: Link | None, permitted: bool, announced: bool) -> Wanted:
         """What is to be true of one VIP on this node."""
         claimants = self.ledger.claimants(vip)
         return Wanted(
-            vip=vip, known=self.synced, claimed=bool(claimants), eligible=self._eligible(claimants), permitted=permitted, link=link
+            vip=vip,
+            known=self.synced,
+            claimed=bool(claimants),
+            eligible=self._eligible(claimants),
+            permitted=permitted,
+            link=link,
+            announced=announced,
         )
 
     def _eligible(self, claimants: Mapping[Uid, Claimant]) -> bool | None:

@@ -16,11 +16,11 @@ import msgspec
 
 from kvip import metrics
 from kvip.clock import Clock
-from kvip.core.diff import LetGo, Refresh, Take
+from kvip.core.diff import Announce, LetGo, Refresh, Take
 from kvip.core.facts import Facts
 from kvip.core.model import Address, Link, Vip
 from kvip.daemon.announcer import Announcer
-from kvip.errors import NetlinkError
+from kvip.errors import KvipError, NetlinkError
 from kvip.kernel.batches import AddressOp, AddressSocket, OpResult, vip_address
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,9 @@ T = TypeVar("T")
 
 SLICE = 64
 """Addresses per netlink request: below 10 ms of kernel time, so that the event loop is never held for long."""
+
+
+IN_DOUBT = "the kernel announced a change; reading anew"
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,9 +53,11 @@ class Executor:
         clock: Clock,
         permit: Callable[[Vip], float | None],
         progress: Callable[[], None],
+        catch_up: Callable[[], None],
         lifetime_s: int,
     ) -> None:
-        """`progress` is called after each slice: long work that goes on is not a stuck loop."""
+        """`progress` is called after each slice: long work that goes on is not a stuck loop. `catch_up` reads what the kernel announced."""
+        self._catch_up = catch_up
         self._progress = progress
         self._addresses = addresses
         self._announcer = announcer
@@ -71,24 +76,49 @@ class Executor:
         metrics.netlink_resyncs_total.labels(cause).inc()
         return self._facts.replace_all(dump, now=self._clock.now())
 
-    async def let_go(self, actions: Sequence[LetGo]) -> list[Done]:
+    @property
+    def epoch(self) -> int:
+        """Grows with each fence: what was planned before one is void after it."""
+        return self._epoch
+
+    def announces(self, vip: Vip) -> bool:
+        """Is the VIP being announced from here?"""
+        return self._announcer.announces(vip)
+
+    def hush(self, vip: Vip) -> None:
+        """No further frame for a VIP that is not bound any more."""
+        self._announcer.stop(vip)
+
+    def announce(self, action: Announce) -> None:
+        """Begin a burst for a VIP that is bound already."""
+        if self._permit(action.vip) is not None:
+            self._announcer.start(action.vip, action.link)
+
+    async def let_go(self, actions: Sequence[LetGo], *, epoch: int) -> list[Done]:
         """Stop the frames, remove the addresses, and read back that they are gone."""
         done: list[Done] = []
         for part in _slices(actions):
+            if epoch != self._epoch:
+                break
             for action in part:
                 if not action.keeps:
                     self._announcer.stop(action.vip)
-            results = self._apply([AddressOp(kind="delete", address=action.address) for action in part])
-            done += [self._let_go_result(action, result) for action, result in zip(part, results, strict=True)]
+            if self._in_doubt():
+                done += [Done(action=action, problem=IN_DOUBT) for action in part]
+            else:
+                results = self._apply([AddressOp(kind="delete", address=action.address) for action in part])
+                done += [self._let_go_result(action, result) for action, result in zip(part, results, strict=True)]
             self._progress()
             await asyncio.sleep(0)
         return done
 
-    async def take(self, actions: Sequence[Take]) -> list[Done]:
+    async def take(self, actions: Sequence[Take], *, epoch: int) -> list[Done]:
         """Bind, read back, ask for the permit again, and start announcing."""
         done: list[Done] = []
         for part in _slices(actions):
             allowed = [action for action in part if self._permit(action.vip) is not None]
+            if epoch != self._epoch:
+                break
             done += [Done(action=action, problem="no permit") for action in part if action not in allowed]
             results = self._bind("add", [(action.vip, action.link) for action in allowed])
             for action, result in zip(allowed, results, strict=True):
@@ -100,32 +130,39 @@ class Executor:
                     self._announcer.start(action.vip, action.link)
                 metrics.actions_total.labels("take", "failed" if problem else "done").inc()
                 done.append(Done(action=action, problem=problem))
-            epoch = self._epoch
             self._progress()
             await asyncio.sleep(0)
-            if epoch != self._epoch:
-                break
         return done
 
-    async def refresh(self, actions: Sequence[Refresh]) -> list[Done]:
+    async def refresh(self, actions: Sequence[Refresh], *, epoch: int) -> list[Done]:
         """Renew lifetimes in slices; nothing is announced."""
         done: list[Done] = []
         for part in _slices(actions):
             allowed = [action for action in part if self._permit(action.vip) is not None]
+            if epoch != self._epoch:
+                break
+            if self._in_doubt():
+                done += [Done(action=action, problem=IN_DOUBT) for action in allowed]
+                continue
             results = self._bind("replace", [(action.vip, action.link) for action in allowed])
             for action, result in zip(allowed, results, strict=True):
                 problem = _bind_problem(result)
                 metrics.actions_total.labels("refresh", "failed" if problem else "done").inc()
                 done.append(Done(action=action, problem=problem))
-            epoch = self._epoch
             self._progress()
             await asyncio.sleep(0)
-            if epoch != self._epoch:
-                break
         return done
 
-    def fence(self) -> None:
+    def _in_doubt(self) -> bool:
+        """Has the kernel announced something else than the facts? Deleting and replacing go by value, and must not hit
+        an address that lost kvip's mark meanwhile, so they wait for a dump."""
+        self._catch_up()
+        return self._facts.doubted
+
+    def fence(self) -> bool:
         """Withdraw everything at once, without waiting for anything: frames first, then every marked address.
+
+        True = the kernel confirms that nothing marked is left.
 
         What the kernel holds counts, not what was believed: the addresses come from a dump; should that fail, from the facts.
         """
@@ -136,6 +173,10 @@ class Executor:
         if left:
             self._remove(left)
             log.error("addresses left after a fence; removed again", extra={"vips": [address.ip for address in left]})
+        try:
+            return not any(address.marked for address in self._addresses.dump()) if left else True
+        except KvipError:
+            return False
 
     def silence(self) -> list[Address]:
         """At start: remove every marked address, since no permit exists yet; returns what was found.
@@ -154,7 +195,7 @@ class Executor:
     def _marked(self) -> list[Address]:
         try:
             return [address for address in self._addresses.dump() if address.marked]
-        except NetlinkError as error:
+        except KvipError as error:
             log.exception("no complete dump at a fence; going by the last facts", extra={"reason": str(error)})
             return [bound.address for vip in self._facts.marked() for bound in self._facts.bound(vip) if bound.address.marked]
 

@@ -51,7 +51,6 @@ class LeaseLoop:
 
         `earlier_holder`: does any Service show that somebody held before, or is that not known yet?
         """
-        self._started_at = clock.now()
         self._earlier_holder = earlier_holder
         self._on_heard = on_heard
         self._writer = LeaseWriter(client, name, clock)
@@ -68,6 +67,7 @@ class LeaseLoop:
         self._reachable = True
         self._was_stuck = False
         self._unanswered = False
+        self._verify = False
         self.election = elect.Election(incarnation=new_incarnation(node), timers=timers)
 
     # -- what the rest of kvip asks -------------------------------------------------------------------------------
@@ -89,7 +89,10 @@ class LeaseLoop:
 
     def lease_changed(self, lease: Lease | None) -> None:
         """The watch delivered the Lease."""
-        if lease is None and self.election.view is None:
+        if lease is None:
+            # The message has no version to compare: it may speak of a Lease before ours. A consistent read decides.
+            self._verify = True
+            self._wake.set()
             return
         before = self.election.view
         self._learn(elect.observe(self.election, lease, now=self._clock.now()))
@@ -135,7 +138,8 @@ class LeaseLoop:
         now = self._clock.now()
         view = self.election.view
         timers = self.election.timers
-        if not self.election.holding and (view is None or now - view.seen_at > 2 * timers.retry_period_s):
+        unseen = not self.election.holding and (view is None or now - view.seen_at > 2 * timers.retry_period_s)
+        if unseen or self._verify:
             await self._read()
         decision = elect.decide(self.election, now=self._clock.now(), renewed_at=self._renewed_at)
         match decision:
@@ -160,7 +164,9 @@ class LeaseLoop:
 
     def _may_create(self) -> bool:
         """A missing Lease may have been deleted under a holder that does not know yet, until a whole duration has passed."""
-        return self._clock.now() - self._started_at >= self.election.timers.lease_duration_s or not self._earlier_holder()
+        view = self.election.view
+        absent_s = self._clock.now() - view.changed_at if view is not None else 0.0
+        return absent_s >= self.election.timers.lease_duration_s or not self._earlier_holder()
 
     def _stuck(self) -> bool:
         stuck = self._heartbeats.age_s("reconcile") > elect.deadline_s(self.election)
@@ -170,8 +176,10 @@ class LeaseLoop:
         return stuck
 
     async def _read(self) -> None:
+        version = self.election.view.version if self.election.view is not None else ""
         lease = await self._writer.read(deadline_s=self._attempt_s())
-        self._learn(elect.observe(self.election, lease, now=self._clock.now(), consistent=True))
+        self._verify = False
+        self._learn(elect.observe(self.election, lease, now=self._clock.now(), asked_at_version=version))
 
     def _learn(self, election: elect.Election) -> None:
         """Take over what was learnt; should it say that the Lease is lost, fence in the same instant."""
@@ -196,7 +204,7 @@ class LeaseLoop:
             lease = await self._writer.hold(self.election, decision, deadline_s=self._attempt_s())
         except ApiError as error:
             self._unanswered = error.status == 0
-            if error.status not in (404, 409) or self.election.incarnation != me:
+            if error.status not in (404, 409) or (error.status == 404 and not decision.version) or self.election.incarnation != me:
                 raise
             await self._read_after_refusal()
             return REFUSED_PAUSE_S

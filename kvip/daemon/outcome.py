@@ -46,6 +46,11 @@ class Outcome:
             metrics.take_seconds.observe(at - asked_at)
         self._publisher.announced(vip, self._nic)
 
+    def hushed(self, vip: Vip) -> None:
+        """The VIP is not bound by kvip any more, so nothing is said of it."""
+        self._asked_at.pop(vip, None)
+        self._publisher.stopped(vip)
+
     def withdrawn(self) -> None:
         """A fence withdrew everything."""
         self._publisher.stopped_all()

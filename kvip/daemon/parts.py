@@ -70,6 +70,7 @@ class Daemon:
             refresh_s=settings.refresh_interval_s,
             rate_pps=settings.frame_rate_pps,
             burst=settings.frame_burst,
+            links=self._facts.links,
         )
         self.executor = Executor(
             addresses,
@@ -78,6 +79,7 @@ class Daemon:
             clock=clock,
             permit=self._permit,
             progress=lambda: self._heartbeats.beat("reconcile"),
+            catch_up=lambda: self._monitor.catch_up(),
             lifetime_s=self._lifetime_s,
         )
         metrics.build_info.labels(__version__, IMPLEMENTATION).set(1)
@@ -189,11 +191,11 @@ class Daemon:
         assert self._election is not None
         self.executor.resync("start")
         self._desire.surroundings_changed()
-        monitor = Monitor(
+        self._monitor = Monitor(
             on_address=self._reconcile.on_address, on_link=self._reconcile.on_link, on_resync=lambda: self._reconcile.on_resync("overrun")
         )
         background = {
-            "monitor": monitor.run,
+            "monitor": self._monitor.run,
             "informer-services": self._services.run,
             "informer-endpointslices": self._slices.run,
             "informer-nodes": self._nodes.run,
@@ -225,14 +227,14 @@ class Daemon:
             task.cancel()
         self.executor.fence()
         await asyncio.wait(deciding, timeout=LAST_WORDS_S)
-        self.executor.fence()
-        if self._election is not None:
+        clean = self.executor.fence()
+        if self._election is not None and clean:
             await self._election.release()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
-                await self._events.drain(timeout_s=LAST_WORDS_S)
                 await self._journal.flush()
-        log.info("kvip stopped; nothing is bound")
+                await self._events.drain(timeout_s=LAST_WORDS_S)
+        log.info("kvip stopped", extra={"bound": 0 if clean else len(self._facts.marked())})
 
     # -- wires -----------------------------------------------------------------------------------------------------------
 
@@ -245,10 +247,15 @@ class Daemon:
         self._reconcile.on_permit_changed()
 
     def _fenced(self, reason: str) -> None:
-        self.executor.fence()
-        self._outcome.withdrawn()
-        self._reconcile.on_permit_changed()
-        self._journal.touch()
+        try:
+            self.executor.fence()
+        finally:
+            self._outcome.withdrawn()
+            for informer in (self._services, self._slices, self._nodes):
+                informer.renew()
+            self._reconcile.on_permit_changed()
+            self._reconcile.on_resync("fence")
+            self._journal.touch()
 
     def _earlier_holder(self) -> bool:
         return not self._services.synced or any(service.ingress for service in self._services.store.values())
@@ -265,8 +272,7 @@ class Daemon:
         self._reconcile.on_service(key)
 
     def _slice_changed(self, key: str) -> None:
-        service = self._desire.slice_changed(key)
-        if service is not None:
+        for service in self._desire.slice_changed(key):
             self._reconcile.on_service(service)
 
     def _node_changed(self, _: str) -> None:

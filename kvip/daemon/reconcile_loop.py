@@ -16,10 +16,10 @@ from kvip.core import diff
 from kvip.core.facts import Facts
 from kvip.core.model import Address, IfIndex, Link, ServiceKey, Vip
 from kvip.daemon.desire import Desire
-from kvip.daemon.executor import Executor
+from kvip.daemon.executor import IN_DOUBT, Executor
 from kvip.daemon.outcome import Outcome
 from kvip.daemon.supervision import Heartbeats
-from kvip.errors import NetlinkError
+from kvip.errors import KvipError
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ class ReconcileLoop:
     def on_address(self, address: Address, present: bool) -> None:
         """The kernel reported an address; only what contradicts the facts matters."""
         if self._facts.contradicted_by(address, present=present):
+            self._facts.doubted = True
             self.on_resync("event")
 
     def on_resync(self, cause: str = "overrun") -> None:
@@ -128,12 +129,12 @@ class ReconcileLoop:
         self.on_permit_changed()
         self.on_resync("start")
         while True:
-            self._heartbeats.beat("reconcile")
             self._wake.clear()
             await self._resync()
             self._read_services()
             self._mark_due()
             await self._act()
+            self._heartbeats.beat("reconcile")
             if self._desire.synced and not self._services:
                 self._outcome.report_left_over()
             metrics.vips.labels("claimed").set(len(self._desire.ledger))
@@ -159,14 +160,14 @@ class ReconcileLoop:
                 self._take_links(await self._read_links())
             had = set(self._facts.marked())
             changed = self._executor.resync(cause)
-        except (NetlinkError, TimeoutError) as error:
+        except (KvipError, OSError) as error:
             self._resync_cause = cause
             self._resync_not_before = now + RETRY_S
             log.warning("the kernel's addresses cannot be read; keeping what is known", extra={"reason": str(error)})
             return
-        self._audited_at = now
         self._mark_vips(changed)
         if cause == "audit":
+            self._audited_at = now
             self._mark_vips({*self._facts.marked(), *self._desire.ledger.vips()})
         for vip in had - set(self._facts.marked()):
             if self._desire.ledger.claimants(vip) and self._permit(vip) is not None:
@@ -189,10 +190,13 @@ class ReconcileLoop:
         for _ in range(min(SERVICES_PER_TURN, len(self._services))):
             key = next(iter(self._services))
             del self._services[key]
-            for vip in self._desire.read(key):
+            try:
+                touched = self._desire.read(key)
+            except Exception:
+                log.exception("a Service cannot be read; the others go on", extra={"service": key})
+                continue
+            for vip in touched:
                 self._vips.setdefault(vip, now)
-                if self._permit(vip) is not None:
-                    self._outcome.asked(vip, now)
 
     def _mark_due(self) -> None:
         now = self._clock.now()
@@ -215,19 +219,26 @@ class ReconcileLoop:
             return
         dirty, self._vips = self._vips, {}
         now = self._clock.now()
+        epoch = self._executor.epoch
         link = self._facts.link(self._nic)
         let_gos: list[diff.LetGo] = []
         takes: list[diff.Take] = []
         refreshes: list[diff.Refresh] = []
         for vip in dirty:
             conflict: Address | None = None
-            wanted = self._desire.wanted(vip, link=link, permitted=self._permit(vip) is not None)
+            wanted = self._desire.wanted(vip, link=link, permitted=self._permit(vip) is not None, announced=self._executor.announces(vip))
             for action in diff.plan(wanted, self._facts.bound(vip), now=now, lifetime_s=self._lifetime_s):
                 match action:
                     case diff.LetGo():
                         let_gos.append(action)
                     case diff.Take():
                         takes.append(action)
+                        self._outcome.asked(vip, dirty[vip])
+                    case diff.Announce():
+                        self._executor.announce(action)
+                    case diff.Hush():
+                        self._executor.hush(vip)
+                        self._outcome.hushed(vip)
                     case diff.Refresh():
                         refreshes.append(action)
                     case diff.Conflict(address=address):
@@ -236,10 +247,13 @@ class ReconcileLoop:
                 self._outcome.no_conflict(vip)
             else:
                 self._outcome.conflict(vip, conflict)
-        done = await self._executor.let_go(let_gos) if let_gos else []
-        done += await self._executor.take(takes) if takes else []
-        done += await self._executor.refresh(refreshes) if refreshes else []
+        done = await self._executor.let_go(let_gos, epoch=epoch) if let_gos else []
+        done += await self._executor.take(takes, epoch=epoch) if takes else []
+        done += await self._executor.refresh(refreshes, epoch=epoch) if refreshes else []
         for result in done:
-            if not self._outcome.confirmed(result):
+            if result.problem == IN_DOUBT:
+                self._vips.setdefault(result.action.vip, now)
+                self._wake.set()
+            elif not self._outcome.confirmed(result):
                 self._retry[result.action.vip] = self._clock.now() + RETRY_S
                 self.on_resync("failure")

@@ -52,6 +52,7 @@ class Monitor:
         self._on_resync = on_resync
         self._buffer_bytes = receive_buffer
         self._view = memoryview(bytearray(_DATAGRAM_BYTES))
+        self._socket: socket.socket | None = None
         self.overruns = 0
         self.undecodable = 0
 
@@ -61,11 +62,20 @@ class Monitor:
             with self._opened() as sock:
                 # After bind: what changes from here on is queued, what changed before is found by the resync.
                 self._on_resync()
-                await self._follow(sock)
+                self._socket = sock
+                try:
+                    await self._follow(sock)
+                finally:
+                    self._socket = None
             self.overruns += 1
             self._buffer_bytes = min(self._buffer_bytes * 2, max(_LARGEST_BUFFER, self._buffer_bytes))
             log.warning("netlink events lost, reading everything again", extra={"receive_buffer": self._buffer_bytes})
             await asyncio.sleep(_REOPEN_DELAY_S)
+
+    def catch_up(self) -> None:
+        """Handle at once what the kernel has announced already and the event loop has not read yet."""
+        if self._socket is not None and not self._read_some(self._socket):
+            self._on_resync()
 
     @contextmanager
     def _opened(self) -> Iterator[socket.socket]:

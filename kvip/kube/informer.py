@@ -96,6 +96,16 @@ class Informer(Generic[T]):
         self._failures = 0
         self._hurry = asyncio.Event()
         self._opened_at: float | None = None
+        self._scope: asyncio.Timeout | None = None
+        self.current = False
+
+    def renew(self) -> None:
+        """What is known may be old: drop the connection and read a snapshot anew; `current` is False until it is complete."""
+        self.current = False
+        self._version = ""
+        self._hurry.set()
+        if self._scope is not None:
+            self._scope.reschedule(asyncio.get_running_loop().time())
 
     def retry_now(self) -> None:
         """Cut a pause short that began because the server could not be reached: it was just heard elsewhere."""
@@ -108,9 +118,15 @@ class Informer(Generic[T]):
             self._opened_at = None
             problem: KvipError | None = None
             try:
-                await self._follow()
+                async with asyncio.timeout(None) as self._scope:
+                    await self._follow()
             except KvipError as error:
                 problem = error
+            except TimeoutError:
+                self._version = ""
+                continue
+            finally:
+                self._scope = None
             if self._opened_at is not None and loop.time() - self._opened_at >= self._timing.steady_s:
                 self._failures = 0
             await self._pause(problem)
@@ -278,7 +294,7 @@ class Informer(Generic[T]):
         self.store = after
         self._version = version
         first = not self.synced
-        self.synced = True
+        self.synced = self.current = True
         extra = {"path": self._path, "objects": len(after), "changed": len(changed), "unreadable": len(snapshot.broken)}
         log.info("synced" if first else "relisted", extra=extra)
         for key in changed:

@@ -45,6 +45,7 @@ class ClockLoop(asyncio.SelectorEventLoop):
 
 class Bench:
     def __init__(self, monkeypatch):
+        self.links = {LINK.index: LINK, OTHER.index: OTHER}
         self.clock = ManualClock()
         self.frames = []  # (seconds since start, NIC, frame)
         self.calls = 0
@@ -98,6 +99,7 @@ class Bench:
                 refresh_s=refresh_s,
                 rate_pps=rate_pps,
                 burst=burst,
+                links=self.links,
             )
             task = asyncio.create_task(announcer.run())
             try:
@@ -361,6 +363,7 @@ def test_a_nic_that_comes_back_is_announced_on_anew_with_its_new_mac(bench):
         announcer.start(VIP6, LINK)
         announcer.start(VIP, OTHER)
         await asyncio.sleep(20)
+        bench.links[anew.index] = anew
         announcer.restart_on(anew)
         await asyncio.sleep(20)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvip.core.diff import DADFAILED, Conflict, LetGo, Refresh, Take, Wanted, plan
+from kvip.core.diff import DADFAILED, Announce, Conflict, Hush, LetGo, Refresh, Take, Wanted, plan
 from kvip.core.facts import Bound
 from kvip.core.model import MARK_PROTO, Address, IfIndex, Link, Vip, host_prefix
 
@@ -31,6 +31,7 @@ def cases(draw):
         eligible=draw(st.sampled_from([True, False, None])),
         permitted=draw(st.booleans()),
         link=draw(st.sampled_from([*LINKS, None])),
+        announced=draw(st.booleans()),
     )
     places = draw(st.sets(st.sampled_from([2, 3, 4])))
     there = tuple(
@@ -51,6 +52,18 @@ def act(wanted, there):
     return plan(wanted, there, now=NOW, lifetime_s=LIFETIME_S)
 
 
+def announced_after(wanted, actions):
+    """Whether the announcer goes on, as the executor treats each action."""
+    announced = wanted.announced
+    for action in actions:
+        match action:
+            case Hush() | LetGo(keeps=False):
+                announced = False
+            case Take() | Announce():
+                announced = True
+    return announced
+
+
 def apply(there, actions):
     """What a kernel shows after these actions, in order; an `add` of what is there fails, as in the kernel."""
     places = {(b.address.index, b.address.prefix_len): b for b in there}
@@ -65,6 +78,10 @@ def apply(there, actions):
                 places[key] = bound(vip, index=link.index, left_s=float(LIFETIME_S))
             case Conflict(address=address):
                 assert (address.index, address.prefix_len) in places
+            case Announce(vip=vip, link=link):
+                assert places[link.index, host_prefix(vip)].address.marked
+            case Hush():
+                assert not any(b.address.marked for b in there)
     return tuple(places.values())
 
 
@@ -108,7 +125,10 @@ def test_without_a_permit_everything_marked_is_let_go_of_whatever_is_known(case)
 @given(cases())
 def test_one_step_converges(case):
     wanted, there = case
-    after = apply(there, act(wanted, there))
+    actions = act(wanted, there)
+    after = apply(there, actions)
+    wanted = msgspec.structs.replace(wanted, announced=announced_after(wanted, actions))
+    assert not wanted.announced or any(b.address.marked for b in after)
     again = act(wanted, after)
     assert all(isinstance(action, Conflict) for action in again)
     assert {b for b in after if not b.address.marked} == {b for b in there if not b.address.marked}
@@ -127,7 +147,7 @@ def test_let_gos_come_first(case):
     assert kinds == sorted(kinds, reverse=True)
 
 
-WANTED = Wanted(vip=VIPS[0], known=True, claimed=True, permitted=True, link=LINKS[0])
+WANTED = Wanted(vip=VIPS[0], known=True, claimed=True, permitted=True, link=LINKS[0], announced=True)
 
 
 @pytest.mark.parametrize(("left_s", "due"), [(60.0, False), (40.0, False), (39.9, True), (0.0, True), (-5.0, True), (None, True)])

@@ -3,13 +3,14 @@
 import asyncio
 import errno
 
+import msgspec
 import pytest
 
 from kvip.clock import ManualClock
 from kvip.core.diff import LetGo, Refresh, Take, Wanted, plan
 from kvip.core.facts import Facts
 from kvip.core.model import Address, IfIndex, Link, Vip
-from kvip.daemon.executor import SLICE, Executor
+from kvip.daemon.executor import IN_DOUBT, SLICE, Executor
 from kvip.errors import NetlinkError
 from kvip.kernel.batches import OpResult, vip_address
 
@@ -101,6 +102,7 @@ class Bench:
         self.facts = Facts()
         self.denied = set()
         self.slices = 0
+        self.news = lambda: None
         self.executor = Executor(
             self.kernel,
             self.announcer,
@@ -109,6 +111,7 @@ class Bench:
             permit=lambda vip: None if vip in self.denied or None in self.denied else 1003.0,
             lifetime_s=60,
             progress=self.count,
+            catch_up=lambda: self.news(),
         )
 
     def count(self):
@@ -134,7 +137,7 @@ def let_go(address):
 
 
 async def test_a_take_binds_before_it_announces_and_notes_what_the_kernel_shows(bench):
-    (done,) = await bench.executor.take([take()])
+    (done,) = await bench.executor.take([take()], epoch=bench.executor.epoch)
     assert done.problem == ""
     assert bench.log == [("add", VIP), ("start", VIP)]
     assert list(bench.kernel.table.values()) == [marked()]
@@ -144,14 +147,14 @@ async def test_a_take_binds_before_it_announces_and_notes_what_the_kernel_shows(
 
 async def test_without_a_permit_nothing_is_bound_and_the_others_go_on(bench):
     bench.denied.add(VIP)
-    done = await bench.executor.take([take(), take(Vip("192.0.2.8"))])
+    done = await bench.executor.take([take(), take(Vip("192.0.2.8"))], epoch=bench.executor.epoch)
     assert {result.action.vip: result.problem for result in done} == {VIP: "no permit", "192.0.2.8": ""}
     assert bench.log == [("add", "192.0.2.8"), ("start", "192.0.2.8")]
 
 
 async def test_a_permit_that_ends_while_binding_undoes_it_without_a_frame(bench):
     bench.kernel.after_add = bench.denied.add
-    (done,) = await bench.executor.take([take()])
+    (done,) = await bench.executor.take([take()], epoch=bench.executor.epoch)
     assert done.problem == "permit ended while binding"
     assert bench.log == [("add", VIP), ("delete", VIP)]
     assert bench.kernel.table == {}
@@ -161,7 +164,7 @@ async def test_a_permit_that_ends_while_binding_undoes_it_without_a_frame(bench)
 async def test_an_unmarked_address_of_the_same_value_is_left_alone(bench):
     theirs = unmarked()
     bench.kernel.put(theirs)
-    (done,) = await bench.executor.take([take()])
+    (done,) = await bench.executor.take([take()], epoch=bench.executor.epoch)
     assert done.problem
     assert list(bench.kernel.table.values()) == [theirs]
     assert bench.log == [("add", VIP)]
@@ -170,7 +173,7 @@ async def test_an_unmarked_address_of_the_same_value_is_left_alone(bench):
 
 async def test_one_refused_address_does_not_hold_up_the_others(bench):
     bench.kernel.refuse[VIP] = errno.EINVAL
-    done = await bench.executor.take([take(), take(Vip("192.0.2.8"))])
+    done = await bench.executor.take([take(), take(Vip("192.0.2.8"))], epoch=bench.executor.epoch)
     assert [bool(result.problem) for result in done] == [True, False]
     assert set(bench.announcer.active) == {"192.0.2.8"}
 
@@ -190,7 +193,7 @@ async def test_a_failing_socket_is_a_problem_of_each_action_and_changes_no_fact(
 async def test_a_let_go_stops_the_frames_of_all_before_it_removes_any(bench):
     other = marked(Vip("192.0.2.8"))
     bench.know(marked(), other)
-    done = await bench.executor.let_go([let_go(marked()), let_go(other)])
+    done = await bench.executor.let_go([let_go(marked()), let_go(other)], epoch=bench.executor.epoch)
     assert [result.problem for result in done] == ["", ""]
     assert bench.log == [("stop", VIP), ("stop", other.ip), ("delete", VIP), ("delete", other.ip)]
     assert bench.kernel.table == {}
@@ -199,7 +202,7 @@ async def test_a_let_go_stops_the_frames_of_all_before_it_removes_any(bench):
 
 async def test_letting_go_of_what_is_gone_already_succeeds(bench):
     bench.facts.note_bound(marked(), now=1000.0)
-    (done,) = await bench.executor.let_go([let_go(marked())])
+    (done,) = await bench.executor.let_go([let_go(marked())], epoch=bench.executor.epoch)
     assert done.problem == ""
     assert bench.facts.marked() == ()
 
@@ -207,7 +210,7 @@ async def test_letting_go_of_what_is_gone_already_succeeds(bench):
 async def test_a_removal_the_kernel_refuses_stays_in_the_facts(bench):
     bench.know(marked())
     bench.kernel.refuse[VIP] = errno.EPERM
-    (done,) = await bench.executor.let_go([let_go(marked())])
+    (done,) = await bench.executor.let_go([let_go(marked())], epoch=bench.executor.epoch)
     assert done.problem
     assert bench.facts.marked() == (VIP,)
 
@@ -218,15 +221,15 @@ async def test_letting_go_of_a_stray_place_keeps_the_right_one_announced(bench):
     bench.announcer.active[VIP] = LINK
     wanted = Wanted(vip=VIP, known=True, claimed=True, permitted=True, link=LINK)
     actions = plan(wanted, bench.facts.bound(VIP), now=1000.0, lifetime_s=60)
-    await bench.executor.let_go([action for action in actions if isinstance(action, LetGo)])
-    await bench.executor.take([action for action in actions if isinstance(action, Take)])
+    await bench.executor.let_go([action for action in actions if isinstance(action, LetGo)], epoch=bench.executor.epoch)
+    await bench.executor.take([action for action in actions if isinstance(action, Take)], epoch=bench.executor.epoch)
     assert list(bench.kernel.table.values()) == [right]
     assert bench.announcer.active == {VIP: LINK}
 
 
 async def test_a_refresh_renews_and_announces_nothing(bench):
     bench.know(marked())
-    (done,) = await bench.executor.refresh([Refresh(vip=VIP, link=LINK)])
+    (done,) = await bench.executor.refresh([Refresh(vip=VIP, link=LINK)], epoch=bench.executor.epoch)
     assert done.problem == ""
     assert bench.log == [("replace", VIP)]
 
@@ -234,7 +237,7 @@ async def test_a_refresh_renews_and_announces_nothing(bench):
 async def test_nothing_is_refreshed_without_a_permit(bench):
     bench.know(marked())
     bench.denied.add(VIP)
-    assert await bench.executor.refresh([Refresh(vip=VIP, link=LINK)]) == []
+    assert await bench.executor.refresh([Refresh(vip=VIP, link=LINK)], epoch=bench.executor.epoch) == []
     assert bench.log == []
 
 
@@ -267,10 +270,10 @@ def test_a_fence_withdraws_a_thousand_in_slices(bench):
 
 async def test_long_work_tells_of_its_progress_after_each_slice(bench):
     vips = many(SLICE * 2 + 1)
-    await bench.executor.take([take(vip) for vip in vips])
+    await bench.executor.take([take(vip) for vip in vips], epoch=bench.executor.epoch)
     assert bench.slices == 3
-    await bench.executor.refresh([Refresh(vip=vip, link=LINK) for vip in vips])
-    await bench.executor.let_go([let_go(marked(vip)) for vip in vips])
+    await bench.executor.refresh([Refresh(vip=vip, link=LINK) for vip in vips], epoch=bench.executor.epoch)
+    await bench.executor.let_go([let_go(marked(vip)) for vip in vips], epoch=bench.executor.epoch)
     assert bench.slices == 9
 
 
@@ -284,7 +287,7 @@ async def test_a_fence_between_slices_ends_a_take(bench):
             asyncio.get_running_loop().call_soon(bench.executor.fence)
 
     bench.kernel.after_add = fence_later
-    await bench.executor.take([take(vip) for vip in vips])
+    await bench.executor.take([take(vip) for vip in vips], epoch=bench.executor.epoch)
     assert fenced
     assert bench.kernel.table == {}
     assert bench.announcer.active == {}
@@ -302,7 +305,7 @@ async def test_a_fence_that_begins_in_the_question_for_a_permit_leaves_nothing_b
         return None if None in bench.denied else 1003.0
 
     bench.executor._permit = permit
-    done = await bench.executor.take([take(vip) for vip in vips])
+    done = await bench.executor.take([take(vip) for vip in vips], epoch=bench.executor.epoch)
     assert bench.kernel.table == {}
     assert bench.announcer.active == {}
     assert bench.facts.marked() == ()
@@ -336,3 +339,36 @@ def test_an_interrupted_dump_leaves_the_facts_as_they_were(bench):
     bench.kernel.table.clear()
     assert bench.executor.resync("overrun") == {VIP}
     assert bench.facts.marked() == ()
+
+
+def lost_its_mark(bench):
+    """The kernel announced that someone else put their own address in the place of kvip's, and the loop has not read it yet."""
+    foreign = msgspec.structs.replace(marked(), proto=0)
+    bench.kernel.put(foreign)
+
+    def news():
+        bench.facts.doubted = bench.facts.contradicted_by(foreign, present=True)
+
+    bench.news = news
+
+
+@pytest.mark.parametrize("verb", ["let_go", "refresh"])
+async def test_i6_an_address_that_lost_its_mark_between_plan_and_act_is_left_alone(bench, verb):
+    bench.know(marked())
+    lost_its_mark(bench)
+    before = list(bench.kernel.table.values())
+    if verb == "let_go":
+        (done,) = await bench.executor.let_go([let_go(marked())], epoch=bench.executor.epoch)
+    else:
+        (done,) = await bench.executor.refresh([Refresh(vip=VIP, link=LINK)], epoch=bench.executor.epoch)
+    assert done.problem == IN_DOUBT
+    assert list(bench.kernel.table.values()) == before
+    bench.executor.resync("doubt")
+    assert not bench.facts.doubted
+
+
+async def test_what_was_planned_before_a_fence_is_not_done_after_it(bench):
+    epoch = bench.executor.epoch
+    assert bench.executor.fence()
+    assert await bench.executor.take([take()], epoch=epoch) == []
+    assert not bench.kernel.table

@@ -111,10 +111,11 @@ def deadline_s(election: Election) -> float:
     return own if election.shortest_duration_s is None else min(own, 0.6 * election.shortest_duration_s)
 
 
-def observe(election: Election, lease: Lease | None, *, now: float, consistent: bool = False) -> Election:
+def observe(election: Election, lease: Lease | None, *, now: float, asked_at_version: str = "") -> Election:
     """Take in the Lease as read or watched.
 
-    A version older than the one known is a late message, and ignored; in a consistent read it means that history was rewritten.
+    A version older than the one known is a late message, and ignored. `asked_at_version`: for the answer to a consistent
+    read, the version known when it was asked; an answer older than that means that history was rewritten.
     """
     known = election.view
     if lease is None:
@@ -128,14 +129,15 @@ def observe(election: Election, lease: Lease | None, *, now: float, consistent: 
         if version == known.version:
             return msgspec.structs.replace(election, view=msgspec.structs.replace(known, seen_at=now))
         if is_older(version, known.version):
-            if not consistent:
+            if not asked_at_version or not is_older(version, asked_at_version):
                 return election
             longest_s = max(known.duration_s, election.timers.lease_duration_s, float(lease.spec.lease_duration_seconds or 0))
             election = msgspec.structs.replace(election, not_before=now + 2 * longest_s, rewritten=election.holding)
     holder = lease.spec.holder_identity or ""
     duration = float(lease.spec.lease_duration_seconds or 0)
     transitions = lease.spec.lease_transitions or 0
-    released = (lease.metadata.annotations or {}).get(RELEASED_ANNOTATION, "")
+    if known is not None and not holder and not _released_by_kvip(lease):
+        election = msgspec.structs.replace(election, not_before=max(election.not_before, _held_until(election, known, now=now)))
     view = View(
         holder=holder,
         version=version,
@@ -144,14 +146,31 @@ def observe(election: Election, lease: Lease | None, *, now: float, consistent: 
         labels=lease.metadata.labels or {},
         duration_s=duration,
         transitions=transitions,
-        released_by_kvip=not holder and released.endswith(f"/{transitions}"),
+        released_by_kvip=_released_by_kvip(lease),
         changed_at=now,
         seen_at=now,
     )
     shortest = election.shortest_duration_s
-    if holder and duration > 0:
+    if holder and duration > 0 and holder != election.incarnation and holder not in election.retired:
         shortest = duration if shortest is None else min(shortest, duration)
     return msgspec.structs.replace(election, view=view, shortest_duration_s=shortest)
+
+
+def _released_by_kvip(lease: Lease) -> bool:
+    released = (lease.metadata.annotations or {}).get(RELEASED_ANNOTATION, "")
+    return not lease.spec.holder_identity and released.endswith(f"/{lease.spec.lease_transitions or 0}")
+
+
+def _held_until(election: Election, known: View, *, now: float) -> float:
+    """How long a holder may act that does not know yet: its Lease was blanked, or deleted and created anew, by someone else.
+
+    A client-go holder blanks its Lease itself (ReleaseOnCancel); FOREIGN_RELEASE_WAIT_S covers that.
+    """
+    if not known.version:
+        return known.changed_at + known.duration_s
+    if known.holder and _stretch(known.holder) == 1.0:
+        return now + max(known.duration_s, election.timers.lease_duration_s)
+    return 0.0
 
 
 def _stretch(holder: str) -> float:
@@ -197,7 +216,7 @@ def decide(election: Election, *, now: float, renewed_at: float = 0.0) -> Decisi
             return Lost(reason="lease deleted")
         if view.holder != election.incarnation:
             return Lost(reason="lease taken by another")
-        due = renewed_at + election.timers.retry_period_s
+        due = renewed_at + min(election.timers.retry_period_s, deadline_s(election) / 3)
         return Renew(version=view.version, transitions=view.transitions) if now >= due else Wait(until=due)
     if view is None:
         return Wait(until=now + election.timers.retry_period_s)
