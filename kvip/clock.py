@@ -38,6 +38,25 @@ class SystemClock:
         return datetime.now(UTC)
 
 
+class SuspendWatch:
+    """Notices that the machine was suspended since the last question."""
+
+    TOLERANCE_S = 0.05
+    """Two clocks read one after the other differ by microseconds; a suspend is far longer."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen_s = clock.suspended_s()
+
+    def happened(self) -> bool:
+        """True once after each suspend."""
+        suspended_s = self._clock.suspended_s()
+        if suspended_s - self._seen_s <= self.TOLERANCE_S:
+            return False
+        self._seen_s = suspended_s
+        return True
+
+
 class ManualClock:
     """A clock that moves only when told to; the hand-driven side of `Clock`."""
 

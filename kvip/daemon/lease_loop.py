@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from kvip import metrics
-from kvip.clock import Clock
+from kvip.clock import Clock, SuspendWatch
 from kvip.core.election import lease as elect
 from kvip.core.model import Incarnation, Vip
 from kvip.core.objects import Lease
@@ -25,7 +25,6 @@ from kvip.kube.leases import LeaseClient
 
 log = logging.getLogger(__name__)
 
-SUSPEND_TOLERANCE_S = 0.05
 RELEASE_DEADLINE_S = 1.0
 REFUSED_PAUSE_S = 0.05
 
@@ -61,7 +60,7 @@ class LeaseLoop:
         self._on_won = on_won
         self._on_fence = on_fence
         self._renewed_at = 0.0
-        self._suspended_s = clock.suspended_s()
+        self._suspends = SuspendWatch(clock)
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._reachable = True
@@ -234,8 +233,6 @@ class LeaseLoop:
             self._fence("lease changed by another")
             raise
 
-    # -- fencing ----------------------------------------------------------------------------------------------------------
-
     def _arm_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -254,10 +251,7 @@ class LeaseLoop:
             self._fence("renew deadline")
 
     def _check_suspend(self) -> None:
-        suspended_s = self._clock.suspended_s()
-        slept_s = suspended_s - self._suspended_s
-        self._suspended_s = max(suspended_s, self._suspended_s) if slept_s > SUSPEND_TOLERANCE_S else self._suspended_s
-        if slept_s > SUSPEND_TOLERANCE_S and self.election.holding:
+        if self._suspends.happened() and self.election.holding:
             self._fence("suspend")
 
     def _fence(self, reason: str) -> None:
@@ -274,8 +268,6 @@ class LeaseLoop:
         log.warning("fence: letting go of every VIP", extra={"lease": self._name, "reason": reason, "incarnation": former})
         self._on_fence(reason)
         self._wake.set()
-
-    # -- stop ------------------------------------------------------------------------------------------------------------
 
     async def release(self) -> None:
         """Give the Lease back, so that another node takes it at once. Call only after `run` ended and every VIP was let go of."""

@@ -16,13 +16,12 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Generic
 
-import msgspec
-
 from kvip.clock import Clock
 from kvip.errors import ApiError, KvipError
 from kvip.kube.api import Api
 from kvip.kube.decode import Bookmark, Change, DecodeError, Failure, ObjectDecoder, Removal, T, object_key
 from kvip.kube.snapshot import Snapshot, differs
+from kvip.kube.timing import Timing
 
 log = logging.getLogger(__name__)
 
@@ -32,27 +31,6 @@ UNSUPPORTED = (400, 422)
 """What a server without WatchList answers to sendInitialEvents."""
 EXPIRED = (400, 410, 422, 504)
 """Answers to a resumed watch that no waiting cures: Expired, Invalid, and 504 "Too large resource version" (a restored etcd)."""
-
-
-class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of an informer, in seconds."""
-
-    headers_s: float = 10.0
-    snapshot_s: float = 60.0
-    """For all pages of a list together."""
-    watch_list_s: float = 10.0
-    """For the initial events of a WatchList stream; a server that does not know it never ends them."""
-    idle_s: float = 70.0
-    """Bookmarks come about once a minute."""
-    backoff_min_s: float = 0.2
-    backoff_max_s: float = 10.0
-    steady_s: float = 1.0
-    """A stream that lasted this long counts as success; a shorter one as a failure, so that no server can cause a busy loop."""
-    retry_after_max_s: float = 30.0
-    page_s: float = 15.0
-    page_size: int = 500
-    life_s: tuple[int, int] = (300, 600)
-    """The server is asked to end the watch after a random time in between, as client-go does: it spreads load over servers."""
 
 
 class _Restart(KvipError):

@@ -165,3 +165,22 @@ def test_the_api_server_gone_for_a_while_then_back(cluster: Cluster) -> None:
         assert prober.wait_answer(VIP, timeout_s=2)
         assert prober.report(VIP).two_answers_s == 0
     assert all(node.running for node in cluster.nodes.values())
+
+
+def test_deleted_while_every_node_is_cut_off_it_is_not_bound_again_when_the_api_is_back(cluster: Cluster) -> None:
+    cluster.create("web", VIP)
+    cluster.create("other", "10.10.0.201")
+    cluster.wait_bound(VIP, "10.10.0.201")
+    for node in cluster.nodes:
+        cluster.lan.cut_api(node)
+    try:
+        cluster.wait_gone(VIP, "10.10.0.201", timeout_s=RENEW_S + 1)
+        cluster.delete("web")
+    finally:
+        for node in cluster.nodes:
+            cluster.lan.cut_api(node, False)
+    with cluster.probing(VIP) as prober, cluster.sniffing(VIP) as sniffer:
+        cluster.wait_bound("10.10.0.201", timeout_s=30)
+        time.sleep(1)
+        assert prober.answers(VIP) == []
+        assert [frame for frame in sniffer.frames if frame.claimed == VIP] == []

@@ -184,7 +184,7 @@ async def test_a_failing_socket_is_a_problem_of_each_action_and_changes_no_fact(
         bench.know(marked())
     bench.kernel.broken = NetlinkError(errno.ENOBUFS, "apply", "1 address changes")
     wanted = {"take": [take()], "let_go": [let_go(marked())], "refresh": [Refresh(vip=VIP, link=LINK)]}[action]
-    (done,) = await getattr(bench.executor, action)(wanted)
+    (done,) = await getattr(bench.executor, action)(wanted, epoch=bench.executor.epoch)
     assert done.problem
     assert bench.facts.marked() == (() if action == "take" else (VIP,))
     assert bench.announcer.active == {}

@@ -256,3 +256,19 @@ async def test_many_objects_leave_other_tasks_their_turn(tmp_path):
             turns += 1
         assert len(told) == len(informer.store) == 3000
     assert turns >= 15
+
+
+async def test_renewed_it_drops_its_stream_and_is_current_again_after_a_whole_snapshot(tmp_path):
+    first, second = initial(5, service("a", 1)), Feed(*added(service("b", 8)))
+    async with informing(tmp_path, first, second) as (server, informer, told):
+        await until(lambda: informer.current)
+        told.clear()
+        informer.renew()
+        assert (informer.current, informer.synced, list(informer.store)) == (False, True, ["default/a"])
+        await until(lambda: len(server.seen) == 2)
+        assert not informer.current
+        second.push(bookmark(9, initial_end=True))
+        await until(lambda: informer.current)
+        assert list(informer.store) == ["default/b"]
+        assert sorted(told) == ["default/a", "default/b"]
+    assert "sendInitialEvents" in server.seen[1].query

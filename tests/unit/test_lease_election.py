@@ -412,3 +412,29 @@ class Cluster(RuleBasedStateMachine):
 
 TestCluster = Cluster.TestCase
 TestCluster.settings = settings(max_examples=150, stateful_step_count=25, deadline=None, database=None)
+
+
+# -- what others do to the Lease -------------------------------------------------------------------------------------
+
+
+def test_t4_a_lease_blanked_under_a_kvip_holder_is_not_free_before_its_duration():
+    seen = observe(watcher(), lease(PEER, 5), now=100.0)
+    blanked = observe(seen, lease("", 6), now=101.0)
+    assert free_at(blanked) == 106.0
+
+
+def test_t4_a_lease_deleted_and_created_anew_without_a_holder_is_not_free_before_its_duration():
+    gone = observe(observe(watcher(), lease(PEER, 5), now=100.0), None, now=101.0)
+    assert free_at(observe(gone, lease("", 9), now=101.5)) == 106.0
+
+
+def test_an_answer_older_than_what_the_watch_brought_meanwhile_is_no_rewritten_history():
+    seen = observe(watcher(), lease(PEER, 11), now=100.0)
+    assert observe(seen, lease(PEER, 10), now=100.1, asked_at_version="9") == seen
+    rewritten = observe(seen, lease(PEER, 3), now=100.1, asked_at_version="9")
+    assert rewritten.not_before > 105.0
+
+
+def test_ones_own_duration_does_not_shorten_ones_own_deadline():
+    mine = confirmed(watcher(), lease(ME, 1, duration=1), sent_at=100.0, now=100.0)
+    assert deadline_s(mine) == TIMERS.renew_deadline_s
