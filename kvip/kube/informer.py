@@ -74,6 +74,7 @@ class Informer(Generic[T]):
         self._failures = 0
         self._hurry = asyncio.Event()
         self._opened_at: float | None = None
+        self._unreachable = False
         self._scope: asyncio.Timeout | None = None
         self.current = False
 
@@ -120,6 +121,11 @@ class Informer(Generic[T]):
         return await self._watch()
 
     async def _pause(self, problem: KvipError | None) -> None:
+        unreachable = isinstance(problem, ApiError) and not problem.status
+        if unreachable != self._unreachable:
+            # A server that is heard again after an outage, if only to say 410, is asked soon, however long the outage was.
+            self._unreachable = unreachable
+            self._failures = 0
         self._failures += 1
         if problem is not None and not isinstance(problem, ApiError):
             self._version = ""

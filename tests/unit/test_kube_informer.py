@@ -4,6 +4,8 @@ import logging
 import msgspec
 import pytest
 
+from kvip.kube.decode import EnvelopeError
+from kvip.kube.timing import Timing
 from tests.unit.kube_server import (
     GONE,
     QUICK,
@@ -272,3 +274,11 @@ async def test_renewed_it_drops_its_stream_and_is_current_again_after_a_whole_sn
         assert list(informer.store) == ["default/b"]
         assert sorted(told) == ["default/a", "default/b"]
     assert "sendInitialEvents" in server.seen[1].query
+
+
+async def test_after_a_long_outage_the_first_410_is_followed_by_a_snapshot_soon(tmp_path):
+    async with informing(tmp_path, Feed(), timing=Timing(backoff_min_s=0.01, backoff_max_s=60.0)) as (_, informer, _told):
+        informer._failures, informer._unreachable = 12, True
+        async with asyncio.timeout(1.0):
+            await informer._pause(EnvelopeError("410 Expired"))
+        assert informer._failures == 1
