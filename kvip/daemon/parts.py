@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from kvip import __version__, metrics
 from kvip.checks import parse_listen
@@ -34,7 +36,7 @@ from kvip.kernel.batches import AddressSocket
 from kvip.kernel.monitor import Monitor
 from kvip.kernel.packet import IMPLEMENTATION
 from kvip.kube.api import Api
-from kvip.kube.decode import ObjectDecoder
+from kvip.kube.decode import ApiObject, ObjectDecoder
 from kvip.kube.events import EventWriter
 from kvip.kube.informer import Informer
 from kvip.kube.leases import LeaseClient
@@ -45,6 +47,8 @@ from kvip.settings import Settings
 log = logging.getLogger(__name__)
 
 LAST_WORDS_S = 0.3
+
+T = TypeVar("T", bound=ApiObject)
 
 
 class Daemon:
@@ -101,23 +105,9 @@ class Daemon:
             events=self._events,
             may_write=lambda: self._permit(Vip("")) is not None,
         )
-        self._services: Informer[Service] = Informer(
-            api,
-            "/api/v1/services",
-            decoder=ObjectDecoder(Service),
-            clock=self._clock,
-            on_change=lambda key: self._reconcile.on_service(key),
-        )
-        self._slices: Informer[EndpointSlice] = Informer(
-            api,
-            "/apis/discovery.k8s.io/v1/endpointslices",
-            decoder=ObjectDecoder(EndpointSlice),
-            clock=self._clock,
-            on_change=self._slice_changed,
-        )
-        self._nodes: Informer[Node] = Informer(
-            api, "/api/v1/nodes", decoder=ObjectDecoder(Node), clock=self._clock, on_change=self._node_changed
-        )
+        self._services = self._informer(api, "/api/v1/services", Service, self._service_changed)
+        self._slices = self._informer(api, "/apis/discovery.k8s.io/v1/endpointslices", EndpointSlice, self._slice_changed)
+        self._nodes = self._informer(api, "/api/v1/nodes", Node, self._node_changed)
         self._lease_watch: Informer[Lease] = Informer(
             lease_api,
             f"/apis/coordination.k8s.io/v1/namespaces/{settings.namespace}/leases",
@@ -173,6 +163,12 @@ class Daemon:
             earlier_holder=self._earlier_holder,
         )
         self._facts.links[link.index] = link
+
+    def _informer(self, api: Api, path: str, kind: type[T], on_change: Callable[[str], None]) -> Informer[T]:
+        decoder = ObjectDecoder(kind)
+        return Informer(
+            api, path, decoder=decoder, clock=self._clock, on_change=on_change, on_snapshot=lambda: self._reconcile.on_snapshot()
+        )
 
     def remember(self, found: list[Address]) -> None:
         """What the journal of a former daemon says about the addresses that were found and removed at start."""

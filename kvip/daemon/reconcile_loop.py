@@ -70,12 +70,17 @@ class ReconcileLoop:
         self._audited_at = clock.now()
         self._refreshed_at = clock.now()
         self._wake = asyncio.Event()
+        self._knew = False
 
     # -- marks ------------------------------------------------------------------------------------------------------
 
     def on_service(self, key: str) -> None:
         """A Service, or an EndpointSlice of it, may have changed."""
         self._services[ServiceKey(key)] = None
+        self._wake.set()
+
+    def on_snapshot(self) -> None:
+        """A cache is complete, for the first time or again."""
         self._wake.set()
 
     def on_all_services(self) -> None:
@@ -131,6 +136,7 @@ class ReconcileLoop:
         while True:
             self._wake.clear()
             await self._resync()
+            self._notice_knowledge()
             self._read_services()
             self._mark_due()
             await self._act()
@@ -147,6 +153,13 @@ class ReconcileLoop:
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    def _notice_knowledge(self) -> None:
+        """What was planned while the caches were not current came to nothing: plan it again once they are."""
+        if self._desire.synced and not self._knew:
+            self.on_all_services()
+            self.on_permit_changed()
+        self._knew = self._desire.synced
 
     async def _resync(self) -> None:
         now = self._clock.now()

@@ -52,6 +52,7 @@ class Informer(Generic[T]):
         decoder: ObjectDecoder[T],
         clock: Clock,
         on_change: Callable[[str], None],
+        on_snapshot: Callable[[], None] = lambda: None,
         params: Mapping[str, str] | None = None,
         timing: Timing | None = None,
     ) -> None:
@@ -65,6 +66,7 @@ class Informer(Generic[T]):
         self._decoder = decoder
         self._clock = clock
         self._on_change = on_change
+        self._on_snapshot = on_snapshot
         self._params = dict(params or {})
         self._timing = timing or Timing()
         self._version = ""
@@ -283,6 +285,7 @@ class Informer(Generic[T]):
         log.info("synced" if first else "relisted", extra=extra)
         for key in changed:
             self._on_change(key)
+        self._on_snapshot()
 
     def _report(self, error: DecodeError) -> None:
         self.broken += 1
