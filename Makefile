@@ -45,7 +45,7 @@ assets: ## build etcd, kube-apiserver and kubectl into ~/.cache/kvip (once, abou
 	@lab/assets/build.sh
 
 test-real: $(READY) ## the scenario tests against the real API server
-	$(RUN) -m pytest tests/scenario --api=real
+	$(RUN) -m pytest tests/scenario --api=real -rP
 
 bench: $(READY) ## frames per second, beside a C loop
 	$(RUN) -m pytest benchmarks --benchmark-disable-gc
