@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from kvip import __version__
-from kvip.cli import manager
+
+
+def _manager(argv: Sequence[str]) -> int:
+    # As PID 1 a process without a handler does not get SIGTERM at all (pid_namespaces(7)), and the imports take a while.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    from kvip.cli import manager
+
+    return manager.main(argv)
+
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
-    "manager": (manager.main, "run the daemon: hold and announce the VIPs of LoadBalancer Services"),
+    "manager": (_manager, "run the daemon: hold and announce the VIPs of LoadBalancer Services"),
 }
 
 

@@ -168,15 +168,14 @@ class Executor:
         """
         self._epoch += 1
         self._announcer.stop_all()
-        self._remove(self._marked())
-        left = self._marked()
+        found, _ = self._marked()
+        self._remove(found)
+        left, seen = self._marked()
         if left:
             self._remove(left)
             log.error("addresses left after a fence; removed again", extra={"vips": [address.ip for address in left]})
-        try:
-            return not any(address.marked for address in self._addresses.dump()) if left else True
-        except KvipError:
-            return False
+            left, seen = self._marked()
+        return seen and not left
 
     def silence(self) -> list[Address]:
         """At start: remove every marked address, since no permit exists yet; returns what was found.
@@ -192,12 +191,13 @@ class Executor:
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def _marked(self) -> list[Address]:
+    def _marked(self) -> tuple[list[Address], bool]:
+        """Every marked address, and whether the kernel itself said so."""
         try:
-            return [address for address in self._addresses.dump() if address.marked]
+            return [address for address in self._addresses.dump() if address.marked], True
         except KvipError as error:
             log.exception("no complete dump at a fence; going by the last facts", extra={"reason": str(error)})
-            return [bound.address for vip in self._facts.marked() for bound in self._facts.bound(vip) if bound.address.marked]
+            return [bound.address for vip in self._facts.marked() for bound in self._facts.bound(vip) if bound.address.marked], False
 
     def _remove(self, addresses: Iterable[Address]) -> None:
         for part in _slices(list(addresses)):

@@ -71,6 +71,7 @@ class ReconcileLoop:
         self._refreshed_at = clock.now()
         self._wake = asyncio.Event()
         self._knew = False
+        self._link_messages = 0
 
     # -- marks ------------------------------------------------------------------------------------------------------
 
@@ -104,11 +105,13 @@ class ReconcileLoop:
 
     def on_resync(self, cause: str = "overrun") -> None:
         """The facts may be wrong: read them anew."""
-        self._resync_cause = self._resync_cause or cause
+        if not self._resync_cause or cause in WITH_LINKS:
+            self._resync_cause = cause
         self._wake.set()
 
     def on_link(self, link: Link | None, index: IfIndex, present: bool) -> None:
         """A NIC appeared, changed or vanished."""
+        self._link_messages += 1
         known = self._facts.links.get(index)
         if not present or link is None:
             self._facts.links.pop(index, None)
@@ -170,7 +173,13 @@ class ReconcileLoop:
         cause, self._resync_cause = self._resync_cause, ""
         try:
             if cause in WITH_LINKS:
-                self._take_links(await self._read_links())
+                heard = self._link_messages
+                links = await self._read_links()
+                if heard != self._link_messages:
+                    # A message that came during the dump may be newer than the dump.
+                    self.on_resync(cause)
+                else:
+                    self._take_links(links)
             had = set(self._facts.marked())
             changed = self._executor.resync(cause)
         except (KvipError, OSError) as error:

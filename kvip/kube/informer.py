@@ -104,6 +104,8 @@ class Informer(Generic[T]):
             except KvipError as error:
                 problem = error
             except TimeoutError:
+                if self._scope is None or not self._scope.expired():
+                    raise
                 self._version = ""
                 continue
             finally:

@@ -372,3 +372,12 @@ async def test_what_was_planned_before_a_fence_is_not_done_after_it(bench):
     assert bench.executor.fence()
     assert await bench.executor.take([take()], epoch=epoch) == []
     assert not bench.kernel.table
+
+
+async def test_a_fence_that_cannot_read_the_kernel_does_not_say_that_nothing_is_left(bench):
+    bench.know(marked())
+    bench.kernel.dump_broken = NetlinkError(errno.EINTR, "dump", "all addresses")
+    assert not bench.executor.fence()
+    assert not bench.kernel.table
+    bench.kernel.dump_broken = None
+    assert bench.executor.fence()
