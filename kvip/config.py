@@ -84,6 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             const="true" if switch else None,
             metavar="|".join(filter(None, choices)) or option.name.rpartition("-")[2].upper(),
         )
+        if switch and option.default:
+            no = f"--no-{option.name}"
+            parser.add_argument(
+                no, dest=option.field, action="store_const", const="false", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+            )
 
 
 def load(argv: Sequence[str], environ: Mapping[str, str], *, files: Files | None = None, hostname: str | None = None) -> Loaded:
@@ -170,7 +175,6 @@ def _resolve(
     # Node names are lower-case (RFC 1123 subdomains); kubelet lower-cases the hostname for its own.
     values["node_name"] = str(values["node_name"] or hostname).lower()
     values["election"] = _election(str(values["election"]), given)
-    values["address_lifetime_s"] = values["address_lifetime_s"] or 60
     if values["metrics_address"] == "off":
         values["metrics_address"] = ""
     values["kubeconfig"] = _kubeconfig(str(values["kubeconfig"]), given.get("kubeconfig"), environ, files)

@@ -61,3 +61,7 @@ class AnnounceError(KvipError):
     def __init__(self, nic: str, problem: str) -> None:
         self.nic = nic
         super().__init__(f"cannot announce on {nic}: {problem}")
+
+
+class SwitchError(KvipError):
+    """The dead-man's switch could not be read or changed. The transaction that failed changed nothing."""

@@ -112,16 +112,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     frame_burst: Annotated[
         int, _meta("Frames that may leave at once after a pause; no less than one batch.", unit="frames", at_least=64, at_most=1_000_000)
     ] = 2048
+    switch: Annotated[
+        bool,
+        _meta(
+            "The dead-man's switch: rules in nf_tables that silence every VIP of this node when the daemon does not renew in time. "
+            "`false` (or `--no-switch`): a daemon that is killed or frozen goes on answering for its VIPs beside the next holder.",
+        ),
+    ] = True
     address_lifetime_s: Annotated[
         int,
         _meta(
             "Lifetime the kernel is given with each VIP: the address goes away by itself where no kvip refreshes it.",
             unit="seconds",
-            zero="automatic, 60 s",
+            zero="automatic, 60 s up to 1,000 VIPs, growing with their number to 600 s at 10,000",
             at_least=10,
             at_most=86_400,
         ),
-    ] = 60
+    ] = 0
+    probe: Annotated[
+        bool,
+        _meta(
+            "Ask the segment for an address (RFC 5227, 3 x 50 ms) before it is bound for the first time, and bind nothing that another "
+            "host answers for. Never at a take-over."
+        ),
+    ] = True
     audit_interval_s: Annotated[
         float,
         _meta("Time between audits of the kernel's addresses.", unit="seconds", at_least=1, at_most=3600),

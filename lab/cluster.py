@@ -14,7 +14,7 @@ from typing import Any
 
 from lab.admin import Json, request
 from lab.apihost import ApiHost
-from lab.lan import CLIENT, Lan, node_ip
+from lab.lan import CLIENT, Lan, node_ip, node_ip6
 from lab.netns import LabError
 from lab.node import NodeProcess
 from lab.prober import Prober
@@ -22,8 +22,10 @@ from lab.sniffer import Sniffer
 
 ADDRESSES = "kube-vip.io/loadbalancerIPs"
 SERVICES = "/api/v1/namespaces/default/services"
-LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/plndr-svcs-lock"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+LEASE = f"{LEASES}/plndr-svcs-lock"
 POLL_S = 0.002
+GLOBAL = "global"
 
 
 def now() -> float:
@@ -49,7 +51,14 @@ class Cluster:
     ) -> None:
         self.lan = lan
         self.api = api
-        self.nodes = {name: NodeProcess(lan, name, kubeconfig=api.kvip_kubeconfig, work_dir=work_dir, env=env) for name in nodes}
+        self.mode = GLOBAL
+        self._work_dir = work_dir
+        self._env = dict(env or {})
+        self.nodes = {name: self._node(name) for name in nodes}
+
+    def _node(self, name: str) -> NodeProcess:
+        env = {**self._env, "KVIP_ELECTION": self.mode}
+        return NodeProcess(self.lan, name, kubeconfig=self.api.kvip_kubeconfig, work_dir=self._work_dir, env=env)
 
     def register_nodes(self) -> None:
         """Create a Node object for each node, with its address, as a kubelet would."""
@@ -64,13 +73,59 @@ class Cluster:
     # -- daemons ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start every daemon that does not run, and wait until one of them holds."""
+        """Start every daemon that does not run, and wait until all are ready (mode `global`: and one of them holds)."""
         for node in self.nodes.values():
             if not node.running:
                 node.start()
         for node in self.nodes.values():
             node.wait_ready(15)
-        self.holder()
+        if self.mode == GLOBAL:
+            self.holder()
+
+    def use(self, mode: str) -> None:
+        """Stop every daemon (SIGTERM) and have the next start use this election mode; nothing when it is in use already."""
+        if mode == self.mode:
+            return
+        for node in self.nodes.values():
+            if node.running:
+                node.stop()
+            node.env["KVIP_ELECTION"] = mode
+        self.mode = mode
+
+    @contextmanager
+    def joined_by(self, name: str) -> Iterator[NodeProcess]:
+        """One more node of the LAN takes part, and leaves gracefully."""
+        node = self.nodes[name] = self._node(name)
+        try:
+            self.create_node(name, node_ip(name))
+            with node:
+                node.wait_ready(15)
+                yield node
+                if node.running:
+                    node.stop()
+        finally:
+            for vip in node.vips():
+                self.drop_address(name, vip)
+            del self.nodes[name]
+            self.request("DELETE", f"/api/v1/nodes/{name}")
+
+    @contextmanager
+    def restarted(self, name: str, **env: str) -> Iterator[NodeProcess]:
+        """A node's daemon, stopped and started again with more settings; without them again afterwards."""
+        node = self.nodes[name]
+        before = dict(node.env)
+        if node.running:
+            node.stop()
+        node.env.update(env)
+        try:
+            node.start()
+            node.wait_ready(15)
+            yield node
+        finally:
+            if node.running:
+                node.thaw()
+                node.stop()
+            node.env = before
 
     def stop(self) -> None:
         """Stop every daemon."""
@@ -88,6 +143,27 @@ class Cluster:
 
         wait(one, "one node holds the lease", timeout_s=timeout_s)
         return found[0]
+
+    def holder_of(self, vip: str, *, timeout_s: float = 20) -> NodeProcess:
+        """The one node that answers for the VIP and has it bound, judged by the wire and the kernel."""
+        found: list[NodeProcess] = []
+
+        def one() -> bool:
+            macs = prober.holders_now(vip)
+            found[:] = [node for name, node in self.nodes.items() if self.lan.mac(name) in macs and vip in node.vips()]
+            return len(macs) == len(found) == 1
+
+        with self.probing(vip) as prober:
+            wait(one, f"one node answers for {vip}", timeout_s=timeout_s)
+        return found[0]
+
+    def own_lease(self, node: NodeProcess) -> str:
+        """The path of the Lease by which a node that holds VIPs stays a holder."""
+        return LEASE if self.mode == GLOBAL else f"{LEASES}/kvip-node-{node.node}"
+
+    def incarnation(self, node: NodeProcess) -> str:
+        """holderIdentity of that Lease, "" when it names none."""
+        return str(self.request("GET", self.own_lease(node))["spec"].get("holderIdentity") or "")
 
     def other(self, node: NodeProcess) -> NodeProcess:
         """Another node than this one."""
@@ -174,3 +250,46 @@ class Cluster:
         """The client asks who has these addresses, all the time."""
         with Prober(self.lan.ns(CLIENT), "eth0", list(vips)) as prober:
             yield prober
+
+    @contextmanager
+    def judging(self, *vips: str) -> Iterator[Prober]:
+        """As `probing`, from the instant on at which each of them has been answered: a report that begins in health."""
+        with self.probing(*vips) as prober:
+            for vip in vips:
+                if prober.wait_answer(vip, timeout_s=5) is None:
+                    raise LabError(f"{vip} is not answered before the fault")
+            prober.clear()
+            yield prober
+
+    # -- what someone else does to a node --------------------------------------------------------------------------------------
+
+    def drop_address(self, node: str, vip: str) -> None:
+        """`ip addr del` of a VIP."""
+        self.lan.run(node, "ip", "addr", "del", f"{vip}/{128 if ':' in vip else 32}", "dev", "eth0")
+
+    def flush_addresses(self, node: str) -> None:
+        """`ip addr flush dev eth0`, and the node's own addresses and routes back, as when a network manager is restarted."""
+        self.lan.run(node, "ip", "addr", "flush", "dev", "eth0")
+        self.lan.ns(node).ip_batch(_own_addresses(node))
+
+    def flush_rules(self, node: str) -> None:
+        """`nft flush ruleset`."""
+        self.lan.run(node, "nft", "flush", "ruleset")
+
+    def change_mac(self, node: str, mac: str) -> None:
+        """Give eth0 another MAC while it is up."""
+        self.lan.run(node, "ip", "link", "set", "dev", "eth0", "address", mac)
+
+    def remove_nic(self, node: str) -> None:
+        """Take eth0 out of the node: for the node it is gone, with every address."""
+        self.lan.run(node, "ip", "link", "set", "dev", "eth0", "netns", self.lan.ns("lab").path, "name", f"{node}-out")
+
+    def return_nic(self, node: str) -> None:
+        """Undo `remove_nic`, with the node's own addresses and routes."""
+        self.lan.run("lab", "ip", "link", "set", "dev", f"{node}-out", "netns", self.lan.ns(node).path, "name", "eth0")
+        self.lan.ns(node).ip_batch(["link set eth0 up", *_own_addresses(node)])
+
+
+def _own_addresses(node: str) -> list[str]:
+    lines = [f"addr add {node_ip(node)}/24 dev eth0", f"addr add {node_ip6(node)}/64 dev eth0 nodad"]
+    return [*lines, "route replace default dev eth0", "route replace ::/0 dev eth0"]

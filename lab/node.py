@@ -43,6 +43,8 @@ class NodeProcess:
         self.node = node
         self._ns = lan.ns(node)
         self._process: subprocess.Popen[bytes] | None = None
+        self.launcher: tuple[str, ...] = ()
+        """A command that becomes the daemon, for instance in a mount namespace of its own."""
         work = pathlib.Path(work_dir)
         self.state_dir = work / node / "state"
         self.log_path = work / node / "kvip.log"
@@ -77,7 +79,7 @@ class NodeProcess:
         self.state_dir.mkdir(parents=True, exist_ok=True)
         with open(self.log_path, "ab") as log_file:
             self._process = subprocess.Popen(
-                self._ns.command(sys.executable, "-m", "kvip", "manager"),
+                self._ns.command(*self.launcher, sys.executable, "-m", "kvip", "manager"),
                 env=self.env, cwd=self.log_path.parent, stdin=subprocess.DEVNULL, stdout=log_file, stderr=subprocess.STDOUT,
             )  # fmt: skip
 

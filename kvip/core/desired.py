@@ -38,6 +38,10 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses of this node that do not carry kvip's mark."""
     node_addresses: frozenset[Vip] = frozenset()
     """status.addresses of every Node object."""
+    gateways: frozenset[Vip] = frozenset()
+    """Next hops of this node's default routes."""
+    api_servers: frozenset[Vip] = frozenset()
+    """Where this daemon reaches the API server."""
     networks: tuple[Network, ...] = ()
     """Subnets of this node's NICs: their network and broadcast addresses are no host's."""
 
@@ -174,6 +178,10 @@ def _refusal(vip: Vip, surroundings: Surroundings) -> str | None:
         return "is an address of this node that kvip did not add; choose a free one"
     if vip in surroundings.node_addresses:
         return "is the address of a Node; choose a free one"
+    if vip in surroundings.gateways:
+        return "is the default gateway of this node; choose a free one"
+    if vip in surroundings.api_servers:
+        return "is the address of the API server; choose a free one"
     for network in surroundings.networks:
         if network.version == ip.version and network.prefixlen < network.max_prefixlen - 1:
             if ip == network.network_address:

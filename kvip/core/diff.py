@@ -32,6 +32,20 @@ class Take(msgspec.Struct, frozen=True, kw_only=True):
     link: Link
 
 
+class Adopt(msgspec.Struct, frozen=True, kw_only=True):
+    """The VIP is bound as it should be, but silent: a former daemon left it. Let it through, then announce it."""
+
+    vip: Vip
+    link: Link
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """Nobody is known to have held this VIP before: ask the segment whether some host has it, before it is bound."""
+
+    vip: Vip
+    link: Link
+
+
 class Refresh(msgspec.Struct, frozen=True, kw_only=True):
     """Renew the lifetime of an address that is bound; nothing is announced."""
 
@@ -47,7 +61,7 @@ class Announce(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hush(msgspec.Struct, frozen=True, kw_only=True):
-    """Announced, but not bound by kvip any more: stop."""
+    """Announced or in the switch, but not bound by kvip any more: stop, and take it out."""
 
     vip: Vip
 
@@ -59,7 +73,7 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True):
     address: Address
 
 
-Action = LetGo | Take | Refresh | Announce | Hush | Conflict
+Action = LetGo | Take | Adopt | Probe | Refresh | Announce | Hush | Conflict
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,13 +90,23 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The NIC to bind to; None when it is not there."""
     announced: bool = False
     """Is it being announced from here?"""
+    admitted: bool = True
+    """Is it let through by the switch?"""
+    guarded: bool = False
+    """Does the switch know it at all?"""
+    waiting: bool = False
+    """Not permitted now, but it was this node's before the start, and nobody else's since: what is silent may stay bound."""
+    unprobed: bool = False
+    """True: to be asked for on the segment before it is bound for the first time."""
+    contested: bool = False
+    """True: another host answered for it; not bound until it goes."""
 
 
 def plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: int) -> tuple[Action, ...]:
     """Actions that bring one VIP from its facts to what is wanted, let-gos first."""
     actions = _plan(wanted, bound, now=now, lifetime_s=lifetime_s)
     held = any(b.address.marked for b in bound)
-    if wanted.announced and not held:
+    if (wanted.announced or wanted.guarded) and not held:
         return (Hush(vip=wanted.vip), *actions)
     return actions
 
@@ -90,16 +114,9 @@ def plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: in
 def _plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: int) -> tuple[Action, ...]:
     mine = [b for b in bound if b.address.marked]
     foreign = [b.address for b in bound if not b.address.marked]
-    if not wanted.permitted:
-        return tuple(LetGo(vip=wanted.vip, address=b.address, reason="no permit") for b in mine)
-    if not wanted.known:
-        return ()
-    if not wanted.claimed:
-        return tuple(LetGo(vip=wanted.vip, address=b.address, reason="no claimant") for b in mine)
-    if wanted.eligible is None:
-        return ()
-    if not wanted.eligible:
-        return tuple(LetGo(vip=wanted.vip, address=b.address, reason="no local endpoint") for b in mine)
+    withdrawal = _withdrawal(wanted)
+    if withdrawal is not None:
+        return tuple(LetGo(vip=wanted.vip, address=b.address, reason=withdrawal) for b in mine) if withdrawal else ()
     if foreign:
         gone = tuple(LetGo(vip=wanted.vip, address=b.address, reason="address in use on this node") for b in mine)
         return (*gone, *(Conflict(vip=wanted.vip, address=address) for address in foreign))
@@ -111,13 +128,32 @@ def _plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: i
         LetGo(vip=wanted.vip, address=b.address, reason=fault, keeps=right is not None) for b, fault in faults if fault
     ]
     if right is None:
-        actions.append(Take(vip=wanted.vip, link=wanted.link))
+        actions += _beginning(wanted, wanted.link)
     else:
-        if not wanted.announced:
+        if not wanted.admitted:
+            actions.append(Adopt(vip=wanted.vip, link=wanted.link))
+        elif not wanted.announced:
             actions.append(Announce(vip=wanted.vip, link=wanted.link))
         if refresh_due(right, now=now, lifetime_s=lifetime_s):
             actions.append(Refresh(vip=wanted.vip, link=wanted.link))
     return tuple(actions)
+
+
+def _withdrawal(wanted: Wanted) -> str | None:
+    """Why the VIP must not be here; "" = leave it as it is; None = it belongs here."""
+    if wanted.known and not wanted.claimed:
+        return "no claimant"
+    if not wanted.permitted:
+        return "" if wanted.waiting and not wanted.admitted else "no permit"
+    if not wanted.known or wanted.eligible is None:
+        return ""
+    return None if wanted.eligible else "no local endpoint"
+
+
+def _beginning(wanted: Wanted, link: Link) -> list[Action]:
+    if wanted.contested:
+        return []
+    return [Probe(vip=wanted.vip, link=link) if wanted.unprobed else Take(vip=wanted.vip, link=link)]
 
 
 def refresh_due(bound: Bound, *, now: float, lifetime_s: int) -> bool:

@@ -15,6 +15,9 @@ import msgspec
 from kvip.core.desired import Network
 from kvip.core.model import Address, IfIndex, Link, Vip
 
+KUBE_PROXY_NIC = "kube-ipvs0"
+"""kube-proxy in mode ipvs binds every Service's addresses to this device on every node (pkg/proxy/ipvs)."""
+
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
     """An address on a NIC, with the instant at which the kernel will drop it."""
@@ -87,8 +90,16 @@ class Facts:
         return known is None or known.address.marked != address.marked or known.address.flags != address.flags
 
     def bound(self, vip: Vip) -> tuple[Bound, ...]:
-        """Everywhere this address is, marked or not."""
-        return tuple(self._bound.get(vip, {}).values())
+        """Everywhere this address is, marked or not, except where kube-proxy put it."""
+        return tuple(bound for bound in self._bound.get(vip, {}).values() if not self._is_proxys(bound.address))
+
+    def proxied(self) -> set[Vip]:
+        """Addresses that kube-proxy (mode ipvs) made local, whoever holds them."""
+        return {vip for vip, places in self._bound.items() if any(self._is_proxys(bound.address) for bound in places.values())}
+
+    def _is_proxys(self, address: Address) -> bool:
+        link = self.links.get(address.index)
+        return not address.marked and link is not None and link.name == KUBE_PROXY_NIC
 
     def marked(self) -> tuple[Vip, ...]:
         """Every VIP that kvip has bound."""
@@ -96,7 +107,8 @@ class Facts:
 
     def unmarked(self) -> list[Address]:
         """Every address that is not kvip's."""
-        return [bound.address for places in self._bound.values() for bound in places.values() if not bound.address.marked]
+        addresses = (bound.address for places in self._bound.values() for bound in places.values())
+        return [address for address in addresses if not address.marked and not self._is_proxys(address)]
 
     def networks(self) -> tuple[Network, ...]:
         """The subnets of this node's own addresses, without host routes."""

@@ -1,7 +1,6 @@
 """Runs the daemon from start to stop.
 
-Start: lock of the network namespace -> remove what a former daemon left -> NIC -> journal -> API. Stop (SIGTERM): no
-further decision -> let go of every VIP -> release the Lease -> last Events and journal.
+Start: lock of the network namespace -> silence what a former daemon left -> NIC -> API -> journal.
 """
 
 from __future__ import annotations
@@ -9,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import signal
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 from kvip import metrics
 from kvip.clock import SystemClock
-from kvip.daemon.nic import find_nic
-from kvip.daemon.parts import Daemon
+from kvip.daemon.life import Life
+from kvip.daemon.nic import find_nic, read_all_links
+from kvip.daemon.parts import Parts
+from kvip.daemon.stopping import stop_signals
 from kvip.daemon.supervision import lock_namespace
 from kvip.kernel.batches import AddressSocket
+from kvip.kernel.switch import Switch
 from kvip.kube.api import Api
 from kvip.kube.auth import connect
 from kvip.settings import Settings
@@ -31,7 +31,7 @@ async def run(settings: Settings) -> None:
     """
     gc.set_threshold(50_000, 20, 100)
     stop = asyncio.Event()
-    with _stop_signals(stop):
+    with stop_signals(stop.set):
         started = asyncio.create_task(_run(settings), name="daemon")
         waiting = asyncio.create_task(stop.wait(), name="signal")
         try:
@@ -43,34 +43,27 @@ async def run(settings: Settings) -> None:
             await started
 
 
-@contextlib.contextmanager
-def _stop_signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-
 async def _run(settings: Settings) -> None:
     clock = SystemClock()
     lock = await lock_namespace()
-    with lock, AddressSocket() as addresses:
-        daemon = Daemon(settings, clock=clock, addresses=addresses)
-        found = daemon.executor.silence()
+    with (
+        lock,
+        AddressSocket() as addresses,
+        contextlib.closing(Switch(clock=clock)) if settings.switch else contextlib.nullcontext() as switch,
+    ):
+        parts = Parts(settings, clock=clock, addresses=addresses, switch=switch)
+        parts.facts.links.update((link.index, link) for link in await read_all_links())
+        found, removed = parts.executor.silence(nics=[])
         link = await find_nic(settings)
+        if not parts.guard.covers(link.name):
+            parts.executor.silence(nics=[link.name])
         async with AsyncExitStack() as stack:
-            stack.callback(daemon.executor.fence)
-            lease_api = Api(
-                await stack.enter_async_context(await connect(kubeconfig=settings.kubeconfig or None)), on_request=_count_request
-            )
-            api = Api(await stack.enter_async_context(await connect(kubeconfig=settings.kubeconfig or None)), on_request=_count_request)
-            daemon.build(lease_api=lease_api, api=api, link=link)
-            daemon.remember(found)
-            await daemon.serve()
+            stack.callback(parts.executor.fence)
+            connections = [await stack.enter_async_context(await connect(kubeconfig=settings.kubeconfig or None)) for _ in range(2)]
+            lease_api, api = (Api(connection, on_request=_count_request) for connection in connections)
+            parts.build(lease_api=lease_api, api=api, api_host=connections[0].host, link=link)
+            parts.remember(found, removed=removed)
+            await Life(parts).serve()
 
 
 def _count_request(verb: str, code: int) -> None:

@@ -17,6 +17,7 @@ from kvip.core.ledger import Claimant, Ledger
 from kvip.core.model import Link, ServiceKey, Uid, Vip
 from kvip.core.objects import EndpointSlice, Node, Service
 from kvip.daemon.publisher import Publisher
+from kvip.daemon.reserved import Reserved
 from kvip.kube.informer import Informer
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Desire:
         slices: Informer[EndpointSlice],
         nodes: Informer[Node],
         facts: Facts,
+        reserved: Reserved,
         rules: Rules,
         node: str,
         clock: Clock,
@@ -44,6 +46,7 @@ class Desire:
         self._slices = slices
         self._nodes = nodes
         self._facts = facts
+        self._reserved = reserved
         self._rules = rules
         self._node = node
         self._clock = clock
@@ -86,6 +89,8 @@ class Desire:
             local_addresses=frozenset(address.ip for address in self._facts.unmarked() if not address.ip.startswith("fe80:")),
             node_addresses=node_addresses,
             networks=self._facts.networks(),
+            gateways=self._reserved.gateways,
+            api_servers=self._reserved.api_servers,
         )
         changed = surroundings != self._surroundings
         self._surroundings = surroundings
@@ -147,20 +152,45 @@ class Desire:
             for claimant in claimants:
                 self._publisher.withdrawn(Uid(claimant.uid), (vip,))
 
-    def wanted(self, vip: Vip, *, link: Link | None, permitted: bool, announced: bool) -> Wanted:
+    def wanted(
+        self,
+        vip: Vip,
+        *,
+        link: Link | None,
+        permitted: bool,
+        announced: bool,
+        admitted: bool,
+        guarded: bool,
+        waiting: bool,
+        unprobed: bool,
+        contested: bool,
+    ) -> Wanted:
         """What is to be true of one VIP on this node."""
-        claimants = self.ledger.claimants(vip)
         return Wanted(
             vip=vip,
             known=self.synced,
-            claimed=bool(claimants),
-            eligible=self._eligible(claimants),
+            claimed=bool(self.ledger.claimants(vip)),
+            eligible=self.eligible(vip),
             permitted=permitted,
             link=link,
             announced=announced,
+            admitted=admitted,
+            guarded=guarded,
+            waiting=waiting,
+            unprobed=unprobed,
+            contested=contested,
         )
 
-    def _eligible(self, claimants: Mapping[Uid, Claimant]) -> bool | None:
+    def shown(self, vip: Vip) -> bool:
+        """Does the status of a Service that asks for the VIP show that it was held before, or is that not known?"""
+        if not self.synced:
+            return True
+        services = (self._services.store.get(claimant.service) for claimant in self.ledger.claimants(vip).values())
+        return any(entry.ip == vip for service in services if service is not None for entry in service.ingress)
+
+    def eligible(self, vip: Vip) -> bool | None:
+        """May this node serve the VIP, by the endpoints of its Services? None = not known yet."""
+        claimants = self.ledger.claimants(vip)
         local = [claimant.service for claimant in claimants.values() if claimant.service in self._local_only]
         if len(local) < len(claimants) or not claimants:
             return True

@@ -1,7 +1,8 @@
-"""The only writer to the kernel: takes VIPs, lets go of them, renews their lifetimes, and fences.
+"""The only writer to the kernel: takes VIPs, lets go of them, renews lifetimes, arms and disarms the switch, and fences.
 
 Input: ordered actions. Output: results that the kernel confirmed. It must not decide what is wanted; it asks
 `permit` again right before it acts, and everything it began before a fence is void after it.
+Order (PROTOCOL K5): into the switch -> address -> permit again -> frames; and back: frames -> address -> out of the switch.
 """
 
 from __future__ import annotations
@@ -10,26 +11,23 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from kvip import metrics
 from kvip.clock import Clock
-from kvip.core.diff import Announce, LetGo, Refresh, Take
+from kvip.core.diff import Adopt, Announce, LetGo, Refresh, Take
 from kvip.core.facts import Facts
-from kvip.core.model import Address, Link, Vip
+from kvip.core.model import Address, Vip
 from kvip.daemon.announcer import Announcer
-from kvip.errors import KvipError, NetlinkError
-from kvip.kernel.batches import AddressOp, AddressSocket, OpResult, vip_address
+from kvip.daemon.binding import Binding, slices
+from kvip.daemon.guard import Guard
+from kvip.errors import NetlinkError, SwitchError
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-SLICE = 64
-"""Addresses per netlink request: below 10 ms of kernel time, so that the event loop is never held for long."""
-
+TakeOrAdopt = TypeVar("TakeOrAdopt", Take, Adopt)
 
 IN_DOUBT = "the kernel announced a change; reading anew"
 
@@ -37,16 +35,17 @@ IN_DOUBT = "the kernel announced a change; reading anew"
 class Done(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one action, in the kernel's own words. `problem` "" = confirmed."""
 
-    action: Take | LetGo | Refresh
+    action: Take | Adopt | LetGo | Refresh
     problem: str = ""
 
 
 class Executor:
-    """Owns the address socket and the announcer."""
+    """Owns the addresses, the switch and the announcer."""
 
     def __init__(
         self,
-        addresses: AddressSocket,
+        binding: Binding,
+        guard: Guard,
         announcer: Announcer,
         facts: Facts,
         *,
@@ -54,17 +53,16 @@ class Executor:
         permit: Callable[[Vip], float | None],
         progress: Callable[[], None],
         catch_up: Callable[[], None],
-        lifetime_s: int,
     ) -> None:
         """`progress` is called after each slice: long work that goes on is not a stuck loop. `catch_up` reads what the kernel announced."""
-        self._catch_up = catch_up
-        self._progress = progress
-        self._addresses = addresses
+        self._binding = binding
+        self._guard = guard
         self._announcer = announcer
         self._facts = facts
         self._clock = clock
         self._permit = permit
-        self._lifetime_s = lifetime_s
+        self._progress = progress
+        self._catch_up = catch_up
         self._epoch = 0
 
     def resync(self, cause: str) -> set[Vip]:
@@ -72,7 +70,7 @@ class Executor:
 
         Raises NetlinkError when the kernel gives no complete answer; the facts then stay as they were.
         """
-        dump = self._addresses.dump()
+        dump = self._binding.dump()
         metrics.netlink_resyncs_total.labels(cause).inc()
         return self._facts.replace_all(dump, now=self._clock.now())
 
@@ -86,8 +84,9 @@ class Executor:
         return self._announcer.announces(vip)
 
     def hush(self, vip: Vip) -> None:
-        """No further frame for a VIP that is not bound any more."""
+        """No further frame, and no place in the switch, for a VIP that is not bound any more."""
         self._announcer.stop(vip)
+        self._guard.remove([vip])
 
     def announce(self, action: Announce) -> None:
         """Begin a burst for a VIP that is bound already."""
@@ -95,9 +94,9 @@ class Executor:
             self._announcer.start(action.vip, action.link)
 
     async def let_go(self, actions: Sequence[LetGo], *, epoch: int) -> list[Done]:
-        """Stop the frames, remove the addresses, and read back that they are gone."""
+        """Stop the frames, remove the addresses, read back that they are gone, and take them out of the switch."""
         done: list[Done] = []
-        for part in _slices(actions):
+        for part in slices(actions):
             if epoch != self._epoch:
                 break
             for action in part:
@@ -106,27 +105,30 @@ class Executor:
             if self._in_doubt():
                 done += [Done(action=action, problem=IN_DOUBT) for action in part]
             else:
-                results = self._apply([AddressOp(kind="delete", address=action.address) for action in part])
-                done += [self._let_go_result(action, result) for action, result in zip(part, results, strict=True)]
+                problems = self._binding.remove([action.address for action in part])
+                self._take_out([action.vip for action in part if not action.keeps])
+                for action, problem in zip(part, problems, strict=True):
+                    metrics.actions_total.labels("let_go", "failed" if problem else "done").inc()
+                    done.append(Done(action=action, problem=problem))
             self._progress()
             await asyncio.sleep(0)
         return done
 
     async def take(self, actions: Sequence[Take], *, epoch: int) -> list[Done]:
-        """Bind, read back, ask for the permit again, and start announcing."""
+        """Into the switch, bind, read back, ask for the permit again, and start announcing."""
         done: list[Done] = []
-        for part in _slices(actions):
-            allowed = [action for action in part if self._permit(action.vip) is not None]
+        for part in slices(actions):
             if epoch != self._epoch:
                 break
-            done += [Done(action=action, problem="no permit") for action in part if action not in allowed]
-            results = self._bind("add", [(action.vip, action.link) for action in allowed])
-            for action, result in zip(allowed, results, strict=True):
-                problem = _bind_problem(result)
+            allowed, refused = self._admit(part, epoch)
+            done += refused
+            for action, (result, problem) in zip(allowed, self._binding.bind("add", [(a.vip, a.link) for a in allowed]), strict=True):
                 if not problem and self._permit(action.vip) is None:
-                    self._remove([result.operation.address])
+                    self._binding.remove([result.operation.address])
                     problem = "permit ended while binding"
-                if not problem:
+                if problem:
+                    self._take_out([action.vip])
+                else:
                     self._announcer.start(action.vip, action.link)
                 metrics.actions_total.labels("take", "failed" if problem else "done").inc()
                 done.append(Done(action=action, problem=problem))
@@ -134,117 +136,112 @@ class Executor:
             await asyncio.sleep(0)
         return done
 
+    async def adopt(self, actions: Sequence[Adopt], *, epoch: int) -> list[Done]:
+        """Let through and announce what is bound, silent, and ours again."""
+        done: list[Done] = []
+        for part in slices(actions):
+            if epoch != self._epoch:
+                break
+            allowed, refused = self._admit(part, epoch)
+            done += refused
+            for action in allowed:
+                self._announcer.start(action.vip, action.link)
+                metrics.actions_total.labels("adopt", "done").inc()
+                done.append(Done(action=action))
+            self._progress()
+            await asyncio.sleep(0)
+        return done
+
     async def refresh(self, actions: Sequence[Refresh], *, epoch: int) -> list[Done]:
         """Renew lifetimes in slices; nothing is announced."""
         done: list[Done] = []
-        for part in _slices(actions):
+        for part in slices(actions):
             allowed = [action for action in part if self._permit(action.vip) is not None]
             if epoch != self._epoch:
                 break
             if self._in_doubt():
                 done += [Done(action=action, problem=IN_DOUBT) for action in allowed]
                 continue
-            results = self._bind("replace", [(action.vip, action.link) for action in allowed])
-            for action, result in zip(allowed, results, strict=True):
-                problem = _bind_problem(result)
+            renewed = self._binding.bind("replace", [(action.vip, action.link) for action in allowed])
+            for action, (_, problem) in zip(allowed, renewed, strict=True):
                 metrics.actions_total.labels("refresh", "failed" if problem else "done").inc()
                 done.append(Done(action=action, problem=problem))
             self._progress()
             await asyncio.sleep(0)
         return done
 
-    def _in_doubt(self) -> bool:
-        """Has the kernel announced something else than the facts? Deleting and replacing go by value, and must not hit
-        an address that lost kvip's mark meanwhile, so they wait for a dump."""
-        self._catch_up()
-        return self._facts.doubted
+    def arm(self, until: float) -> str:
+        """This node is valid until then. Returns "" or why it must fence."""
+        return self._guard.arm(until)
+
+    def disarm(self) -> None:
+        """Nothing answers until the next `arm`; what is bound stays."""
+        self._guard.disarm()
 
     def fence(self) -> bool:
-        """Withdraw everything at once, without waiting for anything: frames first, then every marked address.
+        """Withdraw everything at once, without waiting for anything: the switch, the frames, then every marked address.
 
         True = the kernel confirms that nothing marked is left.
 
         What the kernel holds counts, not what was believed: the addresses come from a dump; should that fail, from the facts.
         """
         self._epoch += 1
+        self._guard.disarm()
         self._announcer.stop_all()
-        found, _ = self._marked()
-        self._remove(found)
-        left, seen = self._marked()
+        found, _ = self._binding.marked()
+        self._binding.remove(found)
+        left, seen = self._binding.marked()
         if left:
-            self._remove(left)
+            self._binding.remove(left)
             log.error("addresses left after a fence; removed again", extra={"vips": [address.ip for address in left]})
-            left, seen = self._marked()
+            left, seen = self._binding.marked()
+        self._guard.silence(self._places(left))
+        self._guard.remove({address.ip for address in found} - {address.ip for address in left})
         return seen and not left
 
-    def silence(self) -> list[Address]:
-        """At start: remove every marked address, since no permit exists yet; returns what was found.
+    def silence(self, nics: Iterable[str]) -> tuple[list[Address], bool]:
+        """At start: nothing that is marked answers any more. Returns what was found, and whether it was removed.
 
-        Raises NetlinkError when the kernel cannot be read: a daemon that does not know what is bound must not start.
+        The switch silences it, so that what is still ours can be adopted; without a switch it is removed.
+        Raises NetlinkError or SwitchError: a daemon that does not know what is bound, or cannot silence it, must not start.
         """
-        found = [address for address in self._addresses.dump() if address.marked]
-        self._remove(found)
-        left = [address.ip for address in self._addresses.dump() if address.marked]
+        found = [address for address in self._binding.dump() if address.marked]
+        places = self._places(found)
+        self._guard.install([*nics, *places.values()], places)
+        if not self._guard.weak:
+            return found, False
+        self._binding.remove(found)
+        left = [address.ip for address in self._binding.dump() if address.marked]
         if left:
             raise NetlinkError(errno.EBUSY, "remove at start", ", ".join(left))
-        return found
+        return found, True
 
-    # -- requests ------------------------------------------------------------------------------------------------------
-
-    def _marked(self) -> tuple[list[Address], bool]:
-        """Every marked address, and whether the kernel itself said so."""
+    def _admit(self, part: Sequence[TakeOrAdopt], epoch: int) -> tuple[list[TakeOrAdopt], list[Done]]:
+        """Those that are permitted, let through by the switch; and the others with the reason."""
+        allowed = [action for action in part if self._permit(action.vip) is not None]
+        if epoch != self._epoch:
+            allowed = []
+        refused = [Done(action=action, problem="no permit") for action in part if action not in allowed]
         try:
-            return [address for address in self._addresses.dump() if address.marked], True
-        except KvipError as error:
-            log.exception("no complete dump at a fence; going by the last facts", extra={"reason": str(error)})
-            return [bound.address for vip in self._facts.marked() for bound in self._facts.bound(vip) if bound.address.marked], False
+            self._guard.admit({action.vip: action.link.name for action in allowed})
+        except SwitchError as error:
+            refused += [Done(action=action, problem=f"the switch does not let it through: {error}") for action in allowed]
+            return [], refused
+        return allowed, refused
 
-    def _remove(self, addresses: Iterable[Address]) -> None:
-        for part in _slices(list(addresses)):
-            for result in self._apply([AddressOp(kind="delete", address=address) for address in part]):
-                self._note_removal(result)
+    def _take_out(self, vips: Iterable[Vip]) -> None:
+        """Out of the switch what is bound nowhere any more; what is still there stays silent."""
+        left = self._places([bound.address for vip in vips for bound in self._facts.bound(vip) if bound.address.marked])
+        self._guard.silence(left)
+        self._guard.remove(vip for vip in vips if vip not in left)
 
-    def _bind(self, kind: Literal["add", "replace"], targets: list[tuple[Vip, Link]]) -> list[OpResult]:
-        """`add` fails where the address is already there, so that one without kvip's mark is never changed."""
-        operations = [AddressOp(kind=kind, address=vip_address(vip, link.index, valid_s=self._lifetime_s)) for vip, link in targets]
-        results = self._apply(operations)
-        now = self._clock.now()
-        for result in results:
-            if not _bind_problem(result) and result.seen is not None:
-                self._facts.note_bound(result.seen, now=now)
-        return results
+    def _places(self, addresses: Iterable[Address]) -> dict[Vip, str]:
+        """VIP -> NIC name."""
+        links = self._facts.links
+        return {address.ip: links[address.index].name if address.index in links else "" for address in addresses}
 
-    def _apply(self, operations: list[AddressOp]) -> list[OpResult]:
-        if not operations:
-            return []
-        try:
-            return self._addresses.apply(operations)
-        except NetlinkError as error:
-            log.exception("netlink request failed", extra={"reason": str(error)})
-            return [
-                OpResult(operation=operation, errno=error.errno or errno.EIO, ext_ack=str(error), seen=None) for operation in operations
-            ]
-
-    def _let_go_result(self, action: LetGo, result: OpResult) -> Done:
-        problem = self._note_removal(result)
-        metrics.actions_total.labels("let_go", "failed" if problem else "done").inc()
-        return Done(action=action, problem=problem)
-
-    def _note_removal(self, result: OpResult) -> str:
-        address = result.operation.address
-        if result.gone:
-            self._facts.note_gone(address)
-            return ""
-        return result.ext_ack or f"errno {result.errno}"
-
-
-def _bind_problem(result: OpResult) -> str:
-    if result.errno:
-        return result.ext_ack or f"errno {result.errno}"
-    if result.seen is None:
-        return "the kernel accepted the address but does not show it"
-    return "" if result.seen.marked else "the address is there without kvip's mark"
-
-
-def _slices(items: Sequence[T]) -> list[Sequence[T]]:
-    return [items[start : start + SLICE] for start in range(0, len(items), SLICE)]
+    def _in_doubt(self) -> bool:
+        """Has the kernel announced something else than the facts? Deleting and replacing go by value, and must not hit
+        an address that lost kvip's mark meanwhile, so they wait for a dump."""
+        self._catch_up()
+        return self._facts.doubted

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
 from kvip import metrics
 from kvip.clock import Clock, SuspendWatch
 from kvip.core.election import lease as elect
-from kvip.core.model import Incarnation, Vip
+from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
 from kvip.daemon.lease_writer import LeaseWriter, new_incarnation
 from kvip.daemon.supervision import Heartbeats
@@ -43,14 +43,19 @@ class LeaseLoop:
         heartbeats: Heartbeats,
         on_won: Callable[[], None],
         on_fence: Callable[[str], None],
+        on_renewed: Callable[[float], str] = lambda _: "",
         on_heard: Callable[[], None] = lambda: None,
+        able: Callable[[], bool] = lambda: True,
         earlier_holder: Callable[[], bool] = lambda: False,
     ) -> None:
         """`on_fence` must withdraw everything before it returns; `on_heard`: the API server answers again.
 
+        `on_renewed`: valid until then; its answer, unless "", is why to fence. `able`: can this node announce anything?
         `earlier_holder`: does any Service show that somebody held before, or is that not known yet?
         """
         self._earlier_holder = earlier_holder
+        self._on_renewed = on_renewed
+        self._able = able
         self._on_heard = on_heard
         self._writer = LeaseWriter(client, name, clock)
         self._name = name
@@ -81,13 +86,51 @@ class LeaseLoop:
         return until if until is not None and self._clock.now() < until else None
 
     @property
+    def incarnation(self) -> Incarnation:
+        """The identity of this life; a new one after each fence."""
+        return self.election.incarnation
+
+    @property
+    def valid_until(self) -> float | None:
+        """Until when this node may act; None = not now."""
+        return self.permit(Vip(""))
+
+    def elsewhere(self, vip: Vip) -> bool:
+        """Does another node hold the VIP, as far as is known?"""
+        view = self.election.view
+        return (
+            view is not None and bool(view.holder) and elect.free_at(self.election) is not None and view.holder not in self.election.retired
+        )
+
+    def peer_macs(self) -> Collection[bytes]:
+        """The shared Lease says nothing of NICs."""
+        return ()
+
+    def speaks(self, uid: Uid) -> bool:
+        """The holder speaks for every Service."""
+        return self.valid_until is not None
+
+    def demand_changed(self, vips: Iterable[Vip]) -> None:
+        """One Lease covers every VIP: what is asked for changes nothing."""
+
+    def doubt(self) -> None:
+        """A peer announced a VIP of ours: read the Lease before anything is answered again."""
+        self._verify = True
+        self._wake.set()
+
+    @property
     def observed(self) -> bool:
         """Has the Lease been read within its duration?"""
         view = self.election.view
         return view is not None and self._clock.now() - view.seen_at < max(self.election.timers.lease_duration_s, view.duration_s)
 
-    def lease_changed(self, lease: Lease | None) -> None:
+    def leases_synced(self) -> None:
+        """Nothing hangs on it: each decision to take reads the Lease itself."""
+
+    def lease_changed(self, name: str, lease: Lease | None) -> None:
         """The watch delivered the Lease."""
+        if name != self._name:
+            return
         if lease is None:
             # The message has no version to compare: it may speak of a Lease before ours. A consistent read decides.
             self._verify = True
@@ -140,15 +183,18 @@ class LeaseLoop:
         unseen = not self.election.holding and (view is None or now - view.seen_at > 2 * timers.retry_period_s)
         if unseen or self._verify:
             await self._read()
+            self._report_renewed()
         decision = elect.decide(self.election, now=self._clock.now(), renewed_at=self._renewed_at)
         match decision:
             case elect.Lost(reason=reason):
-                self._fence(reason)
+                self.fence(reason)
                 return 0.0
             case elect.Wait(until=until):
                 limit = timers.retry_period_s if self.election.holding else 2 * timers.retry_period_s
                 return min(max(0.0, until - self._clock.now()), limit)
             case elect.Take(version=version):
+                if not self._able():
+                    return 2 * timers.retry_period_s
                 await self._read()
                 fresh = elect.decide(self.election, now=self._clock.now())
                 if self._stuck() or not (version or self._may_create()):
@@ -159,7 +205,25 @@ class LeaseLoop:
             case elect.Renew():
                 if self._stuck():
                     return 0.1
+                if not self._able():
+                    return await self._hand_over()
                 return await self._write(decision)
+
+    def _report_renewed(self) -> bool:
+        """Valid as long as known; False when that led to a fence."""
+        until = self.election.valid_until
+        problem = self._on_renewed(until) if until is not None else ""
+        if problem:
+            self.fence(problem)
+        return not problem
+
+    async def _hand_over(self) -> float:
+        """This node cannot announce: let go of everything, then give the Lease to another."""
+        former = self.election.incarnation
+        self.fence("nothing can be announced here")
+        if self.election.view is not None and self.election.view.holder == former:
+            await self._write_release(former)
+        return 0.0
 
     def _may_create(self) -> bool:
         """A missing Lease may have been deleted under a holder that does not know yet, until a whole duration has passed."""
@@ -185,7 +249,7 @@ class LeaseLoop:
         self.election = election
         decision = elect.decide(election, now=self._clock.now(), renewed_at=self._renewed_at)
         if isinstance(decision, elect.Lost):
-            self._fence(decision.reason)
+            self.fence(decision.reason)
 
     def _attempt_s(self) -> float:
         """The deadline of one request: two more attempts must fit before the renew deadline, and none goes on past it."""
@@ -219,6 +283,8 @@ class LeaseLoop:
             return 0.0
         self._renewed_at = sent_at
         self._arm_timer()
+        if not self._report_renewed():
+            return 0.0
         if won and self.election.holding:
             metrics.lease_holding.set(1)
             log.info("lease won", extra={"lease": self._name, "incarnation": me, "transitions": decision.transitions})
@@ -230,7 +296,7 @@ class LeaseLoop:
         try:
             await self._read()
         except (ApiError, TimeoutError):
-            self._fence("lease changed by another")
+            self.fence("lease changed by another")
             raise
 
     def _arm_timer(self) -> None:
@@ -248,13 +314,13 @@ class LeaseLoop:
         if self._clock.now() < until:
             self._arm_timer()
         else:
-            self._fence("renew deadline")
+            self.fence("renew deadline")
 
     def _check_suspend(self) -> None:
         if self._suspends.happened() and self.election.holding:
-            self._fence("suspend")
+            self.fence("suspend")
 
-    def _fence(self, reason: str) -> None:
+    def fence(self, reason: str) -> None:
         """Withdraw everything, then start a new incarnation. Synchronous: nothing can come between."""
         if self._timer is not None:
             self._timer.cancel()

@@ -33,7 +33,8 @@ class Outcome:
         self._nic = nic
         self._asked_at: dict[Vip, float] = {}
         self._conflicts: set[Vip] = set()
-        self._left_over: Mapping[Vip, tuple[Claimant, ...]] = {}
+        self._left_over: dict[Vip, tuple[Claimant, ...]] = {}
+        self._removed_at_start = False
 
     def asked(self, vip: Vip, at: float) -> None:
         """A change that asks for this VIP was read; the time to its first frame counts from here."""
@@ -67,7 +68,10 @@ class Outcome:
                 extra={"action": type(action).__name__, "vip": vip, "nic": self._nic, "reason": done.problem},
             )
             return False
-        if isinstance(action, diff.Take):
+        if isinstance(action, diff.Adopt):
+            self._left_over.pop(vip, None)
+            log.info("vip adopted", extra={"vip": vip, "nic": action.link.name})
+        elif isinstance(action, diff.Take):
             claimants = self._desire.ledger.claimants(vip).values()
             log.info("vip bound", extra={"vip": vip, "nic": action.link.name, "services": [c.service for c in claimants]})
         elif isinstance(action, diff.LetGo):
@@ -82,6 +86,10 @@ class Outcome:
         self._asked_at.pop(vip, None)
         self._publisher.stopped(vip)
         former = self._desire.former_claimants(vip)
+        left_over = self._left_over.pop(vip, None)
+        if left_over is not None and action.reason == "no claimant":
+            self._swept(vip, left_over)
+            return
         if action.reason == "no claimant" and not former:
             metrics.swept_total.inc()
             log.warning("a marked address without an owner was removed", extra={"vip": vip})
@@ -105,19 +113,25 @@ class Outcome:
         """Planned without finding a conflict."""
         self._conflicts.discard(vip)
 
-    def found_at_start(self, left: Mapping[Vip, tuple[Claimant, ...]]) -> None:
-        """Addresses of a former daemon that were removed at start, with their claimants by the journal."""
-        self._left_over = left
+    def found_at_start(self, left: Mapping[Vip, tuple[Claimant, ...]], *, removed: bool) -> None:
+        """Addresses of a former daemon, with their claimants by the journal; removed already, or silent until adopted or swept."""
+        self._left_over = dict(left)
+        self._removed_at_start = removed
 
     def report_left_over(self) -> None:
-        """Once every Service has been read: what was found at start and nobody asks for was swept."""
+        """Once every Service has been read: what was removed at start and nobody asks for was swept."""
+        if not self._removed_at_start:
+            return
+        self._removed_at_start = False
         for vip, former in self._left_over.items():
-            if self._desire.ledger.claimants(vip):
-                continue
-            metrics.swept_total.inc()
-            log.warning(
-                "swept: a former daemon's address whose Service is gone",
-                extra={"vip": vip, "services": [c.service for c in former], "uids": [c.uid for c in former]},
-            )
-            self._publisher.swept(vip, former)
+            if not self._desire.ledger.claimants(vip):
+                self._swept(vip, former)
         self._left_over = {}
+
+    def _swept(self, vip: Vip, former: tuple[Claimant, ...]) -> None:
+        metrics.swept_total.inc()
+        log.warning(
+            "swept: a former daemon's address whose Service is gone",
+            extra={"vip": vip, "services": [c.service for c in former], "uids": [c.uid for c in former]},
+        )
+        self._publisher.swept(vip, former)

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Publisher:
     """Keeps which VIPs are announced from here, and what was published about them.
 
-    `may_write`: True while this node speaks for the Services (it holds); the others stay quiet, so that nothing is said twice.
+    `speaks`: True while this node speaks for the Service of this UID; the others stay quiet, so that nothing is said twice.
     """
 
     def __init__(
@@ -34,9 +34,9 @@ class Publisher:
         services: Callable[[], Mapping[str, Service]],
         status: StatusWriter,
         events: EventWriter,
-        may_write: Callable[[], bool],
+        speaks: Callable[[Uid], bool],
     ) -> None:
-        self._may_write = may_write
+        self._speaks = speaks
         self._node = node
         self._ledger = ledger
         self._services = services
@@ -75,7 +75,7 @@ class Publisher:
 
     def problems(self, wish: Wish) -> None:
         """Tell the Service why what it asks for is not bound."""
-        if not self._may_write():
+        if not self._speaks(wish.uid):
             return
         for problem in wish.problems:
             self._events.post(wish.key, wish.uid, reason=problem.reason, message=problem.message, warning=True)
@@ -91,6 +91,13 @@ class Publisher:
                 warning=True,
             )
 
+    def foreign_host(self, vip: Vip, mac: bytes, *, nic: str) -> None:
+        """Another host on the segment has the VIP's address."""
+        held = vip in self._nic
+        state = "it is announced again, to defend it" if held else "it is not bound until that host gives it up"
+        for claimant in self._ledger.claimants(vip).values():
+            self._post(claimant, "VIPConflict", f"{vip} is used by the host {mac.hex(':')} ({nic} of {self._node}); {state}", warning=True)
+
     def withdrawn(self, uid: Uid, vips: Iterable[Vip]) -> None:
         """The Service (of this UID) no longer asks for these VIPs: their status entries are ours to remove."""
         self._withdrawn.setdefault(uid, set()).update(vips)
@@ -98,10 +105,12 @@ class Publisher:
     def service_changed(self, key: ServiceKey) -> None:
         """Bring the Service's status in line with what is announced from here."""
         service = self._services().get(key)
-        if service is None or not self._may_write():
+        if service is None:
             return
         uid = Uid(service.metadata.uid)
         mine = sorted(vip for vip in self._ledger.claims_of(key) if vip in self._nic)
+        if not mine and not self._speaks(uid):
+            return
         for vip in mine:
             self._tell_bound(vip, uid, key)
         gone = self._withdrawn.get(uid, set()) - self._ledger.claims_of(key)

@@ -34,7 +34,7 @@ _IP6_RT_PRIO_USER: Final = 1024
 
 async def read_links(ipr: LoopIPRoute) -> list[Link]:
     """All NICs, in the order of their indices. Raises `NetlinkError`; an interrupted dump is repeated, never an answer."""
-    found = [link for message in await _dump(ipr, "link") if (link := link_of(message)) is not None]
+    found = [link for message in await dump(ipr, "link") if (link := link_of(message)) is not None]
     return sorted(found, key=lambda link: link.index)
 
 
@@ -46,7 +46,7 @@ def find_link(links: Iterable[Link], name: str) -> Link | None:
 async def default_route_link(ipr: LoopIPRoute) -> str | None:
     """The name of the NIC that the default route with the lowest metric leaves by: IPv4's, else IPv6's, else None."""
     for family in (socket.AF_INET, socket.AF_INET6):
-        routes = await _dump(ipr, "route", family=family, table=_RT_TABLE_MAIN)
+        routes = await dump(ipr, "route", family=family, table=_RT_TABLE_MAIN)
         best = min((found for route in routes if (found := _default_route(route, family)) is not None), default=None)
         if best is not None:
             return next((link.name for link in await read_links(ipr) if link.index == best[1]), None)
@@ -100,7 +100,7 @@ def _default_route(route: Mapping[str, Any], family: int) -> tuple[int, int] | N
     return None if index is None else (attributes.get("RTA_PRIORITY", _IP6_RT_PRIO_USER if family == socket.AF_INET6 else 0), index)
 
 
-async def _dump(ipr: LoopIPRoute, what: str, **selection: int) -> list[Any]:
+async def dump(ipr: LoopIPRoute, what: str, **selection: int) -> list[Any]:
     """A complete dump of links or routes within the deadline."""
     try:
         async with asyncio.timeout(_DEADLINE_S):

@@ -7,20 +7,47 @@ from collections.abc import Iterator
 import pytest
 
 from lab.apihost import ApiHost
-from lab.cluster import Cluster, wait
+from lab.cluster import GLOBAL, Cluster
+from lab.embeddedapi import EmbeddedApi
 from lab.lan import API_IP, Lan
+from lab.netns import LabError
+from lab.scene import recover
+
+MODES = (GLOBAL, "claims")
+DEFAULT_MODE = GLOBAL
+"""Of the tests that run in one mode only."""
+REFUSED: set[str] = set()
+"""Election modes that this kvip refused at start."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also the scenario tests that are not in the default ring")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: a scenario that runs with --slow only")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Who asks for `mode` runs once in each; in the default ring only modules that say EVERY_MODE run in more than the default one."""
+    if "mode" in metafunc.fixturenames:
+        everywhere = getattr(metafunc.module, "EVERY_MODE", False)
+        modes = [pytest.param(mode, marks=[] if everywhere or mode == DEFAULT_MODE else [pytest.mark.slow]) for mode in MODES]
+        metafunc.parametrize("mode", modes, indirect=True, scope="module")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/scenario" in str(item.path):
             item.add_marker(pytest.mark.scenario)
             item.add_marker(pytest.mark.timeout(120))
+            if item.get_closest_marker("slow") and not config.getoption("--slow", default=False):
+                item.add_marker(pytest.mark.skip(reason="slow; runs with --slow"))
 
 
 @pytest.fixture(scope="session")
 def lan() -> Iterator[Lan]:
-    with Lan(2) as lan:
+    with Lan(3) as lan:
         yield lan
 
 
@@ -32,8 +59,6 @@ def api(lan: Lan, request: pytest.FixtureRequest) -> Iterator[ApiHost]:
         with RealApi(API_IP) as real:
             yield real
     else:
-        from lab.embeddedapi import EmbeddedApi
-
         with EmbeddedApi(API_IP) as embedded:
             yield embedded
 
@@ -46,10 +71,38 @@ def shared_cluster(lan: Lan, api: ApiHost, tmp_path_factory: pytest.TempPathFact
     cluster.stop()
 
 
+@pytest.fixture(scope="module")
+def mode(request: pytest.FixtureRequest) -> str:
+    """The election mode; a test that asks for it runs once in each mode."""
+    return str(request.param)
+
+
 @pytest.fixture
-def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
-    shared_cluster.start()
+def cluster(shared_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    _start(shared_cluster, request.getfixturevalue("mode") if "mode" in request.fixturenames else DEFAULT_MODE)
     yield shared_cluster
-    shared_cluster.start()
-    shared_cluster.delete_all()
-    wait(lambda: not shared_cluster.left(), "nothing left on any node after the test", timeout_s=10)
+    recover(shared_cluster)
+
+
+@pytest.fixture
+def embedded(cluster: Cluster) -> Iterator[EmbeddedApi]:
+    """The API server, where it can fail on request; in health again afterwards."""
+    if not isinstance(cluster.api, EmbeddedApi):
+        pytest.skip("only the embedded API server fails on request")
+    yield cluster.api
+    cluster.api.reset()
+
+
+def _start(cluster: Cluster, mode: str) -> None:
+    if mode not in REFUSED:
+        cluster.use(mode)
+        try:
+            cluster.start()
+        except LabError:
+            if not any(node.returncode == 2 and "election" in node.log_path.read_text() for node in cluster.nodes.values()):
+                raise
+            REFUSED.add(mode)
+            cluster.stop()
+    if mode in REFUSED:
+        cluster.use(GLOBAL)
+        pytest.skip(f"this kvip refuses election mode {mode}")

@@ -71,36 +71,6 @@ def test_a_setting_that_cannot_be_used_ends_with_code_2_and_its_name(
         node.close()
 
 
-def test_a_torn_journal_is_set_aside(cluster: Cluster) -> None:
-    node = cluster.nodes["n2"]
-    node.stop()
-    (node.state_dir / "ledger.json").write_text('{"format": 1, "boot_id": "x", "cla')
-    node.start()
-    node.wait_ready(10)
-    assert (node.state_dir / "ledger.json.bad").exists()
-    assert any("torn" in str(line["msg"]) for line in node.logs())
-    cluster.create("web", GOOD)
-    cluster.wait_bound(GOOD)
-
-
-def test_a_second_daemon_in_the_same_namespace_touches_nothing_and_waits(cluster: Cluster, tmp_path: Path) -> None:
-    cluster.create("web", GOOD)
-    cluster.wait_bound(GOOD)
-    holder = cluster.holder()
-    second = NodeProcess(
-        cluster.lan, holder.node, kubeconfig=cluster.api.kvip_kubeconfig, work_dir=tmp_path, env={"prometheus_server": ":2113"}
-    )
-    with cluster.probing(GOOD) as prober:
-        assert prober.wait_answer(GOOD, timeout_s=2)
-        prober.clear()
-        with second:
-            wait(
-                lambda: any("another kvip" in str(line["msg"]) for line in second.logs()), "the second one says that it waits", timeout_s=5
-            )
-            wait(lambda: prober.report(GOOD).observed_s > 1, "observed long enough", timeout_s=5)
-            assert prober.report(GOOD).longest_silence_s < 0.25
-
-
 def test_an_api_server_that_is_not_there_yet_is_waited_for(cluster: Cluster, tmp_path: Path) -> None:
     node = cluster.nodes["n1"]
     node.stop()

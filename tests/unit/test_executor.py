@@ -7,12 +7,15 @@ import msgspec
 import pytest
 
 from kvip.clock import ManualClock
-from kvip.core.diff import LetGo, Refresh, Take, Wanted, plan
+from kvip.core.diff import Adopt, LetGo, Refresh, Take, Wanted, plan
 from kvip.core.facts import Facts
 from kvip.core.model import Address, IfIndex, Link, Vip
-from kvip.daemon.executor import IN_DOUBT, SLICE, Executor
-from kvip.errors import NetlinkError
+from kvip.daemon.binding import SLICE, Binding
+from kvip.daemon.executor import IN_DOUBT, Executor
+from kvip.daemon.guard import Guard
+from kvip.errors import NetlinkError, SwitchError
 from kvip.kernel.batches import OpResult, vip_address
+from kvip.kernel.switch import Expired
 
 LINK = Link(index=IfIndex(2), name="eth0", mac=b"\2\0\0\0\0\1", up=True, carrier=True)
 VIP = Vip("192.0.2.7")
@@ -94,22 +97,71 @@ class Announcements:
         self.active.clear()
 
 
+class FakeSwitch:
+    """The port of `Switch`: logs what changes an answer."""
+
+    def __init__(self, log):
+        self.log = log
+        self.refuses = False
+        self.expired = False
+        self.whole = True
+
+    def install(self, *, nics, vips):
+        self.log.append(("install", " ".join(sorted(vips))))
+        self.whole = True
+
+    def covers(self, nic):
+        return True
+
+    def intact(self):
+        return self.whole
+
+    def admit(self, vips, group):
+        if self.refuses:
+            raise SwitchError("no")
+        self.log += [("admit", vip) for vip in vips]
+
+    def silence(self, vips):
+        self.log += [("silence", vip) for vip in vips]
+
+    def remove(self, vips):
+        self.log += [("out", vip) for vip in vips]
+
+    def others(self, vips):
+        self.log.append(("others", " ".join(sorted(vips))))
+
+    def arm_first(self, group, *, until):
+        self.log.append(("arm", until))
+
+    def rearm(self, group, *, until):
+        if self.expired or not self.whole:
+            raise Expired("gone")
+        self.log.append(("rearm", until))
+
+    def disarm(self, group=None):
+        self.log.append(("disarm", ""))
+
+
 class Bench:
-    def __init__(self):
+    def __init__(self, *, weak=False):
         self.log = []
+        self.switch = None if weak else FakeSwitch(self.log)
         self.kernel = Kernel(self.log)
         self.announcer = Announcements(self.log)
         self.facts = Facts()
         self.denied = set()
         self.slices = 0
         self.news = lambda: None
+        self.guard = Guard(self.switch)
+        self.guard.install([], {})
+        self.log.clear()
         self.executor = Executor(
-            self.kernel,
+            Binding(self.kernel, self.facts, clock=ManualClock(), lifetime_s=lambda: 60),
+            self.guard,
             self.announcer,
             self.facts,
             clock=ManualClock(),
             permit=lambda vip: None if vip in self.denied or None in self.denied else 1003.0,
-            lifetime_s=60,
             progress=self.count,
             catch_up=lambda: self.news(),
         )
@@ -139,7 +191,7 @@ def let_go(address):
 async def test_a_take_binds_before_it_announces_and_notes_what_the_kernel_shows(bench):
     (done,) = await bench.executor.take([take()], epoch=bench.executor.epoch)
     assert done.problem == ""
-    assert bench.log == [("add", VIP), ("start", VIP)]
+    assert bench.log == [("admit", VIP), ("add", VIP), ("start", VIP)]
     assert list(bench.kernel.table.values()) == [marked()]
     assert bench.facts.marked() == (VIP,)
     assert bench.facts.bound(VIP)[0].expires_at == 1060.0
@@ -149,14 +201,14 @@ async def test_without_a_permit_nothing_is_bound_and_the_others_go_on(bench):
     bench.denied.add(VIP)
     done = await bench.executor.take([take(), take(Vip("192.0.2.8"))], epoch=bench.executor.epoch)
     assert {result.action.vip: result.problem for result in done} == {VIP: "no permit", "192.0.2.8": ""}
-    assert bench.log == [("add", "192.0.2.8"), ("start", "192.0.2.8")]
+    assert bench.log == [("admit", "192.0.2.8"), ("add", "192.0.2.8"), ("start", "192.0.2.8")]
 
 
 async def test_a_permit_that_ends_while_binding_undoes_it_without_a_frame(bench):
     bench.kernel.after_add = bench.denied.add
     (done,) = await bench.executor.take([take()], epoch=bench.executor.epoch)
     assert done.problem == "permit ended while binding"
-    assert bench.log == [("add", VIP), ("delete", VIP)]
+    assert bench.log == [("admit", VIP), ("add", VIP), ("delete", VIP), ("out", VIP)]
     assert bench.kernel.table == {}
     assert bench.facts.marked() == ()
 
@@ -167,7 +219,7 @@ async def test_an_unmarked_address_of_the_same_value_is_left_alone(bench):
     (done,) = await bench.executor.take([take()], epoch=bench.executor.epoch)
     assert done.problem
     assert list(bench.kernel.table.values()) == [theirs]
-    assert bench.log == [("add", VIP)]
+    assert bench.log == [("admit", VIP), ("add", VIP), ("out", VIP)]
     assert bench.facts.marked() == ()
 
 
@@ -190,12 +242,13 @@ async def test_a_failing_socket_is_a_problem_of_each_action_and_changes_no_fact(
     assert bench.announcer.active == {}
 
 
-async def test_a_let_go_stops_the_frames_of_all_before_it_removes_any(bench):
+async def test_k5_a_let_go_stops_frames_then_removes_then_takes_out_of_the_switch(bench):
     other = marked(Vip("192.0.2.8"))
-    bench.know(marked(), other)
+    await bench.executor.take([take(), take(other.ip)], epoch=bench.executor.epoch)
+    bench.log.clear()
     done = await bench.executor.let_go([let_go(marked()), let_go(other)], epoch=bench.executor.epoch)
     assert [result.problem for result in done] == ["", ""]
-    assert bench.log == [("stop", VIP), ("stop", other.ip), ("delete", VIP), ("delete", other.ip)]
+    assert bench.log == [("stop", VIP), ("stop", other.ip), ("delete", VIP), ("delete", other.ip), ("out", VIP), ("out", other.ip)]
     assert bench.kernel.table == {}
     assert bench.facts.marked() == ()
 
@@ -241,14 +294,14 @@ async def test_nothing_is_refreshed_without_a_permit(bench):
     assert bench.log == []
 
 
-def test_a_fence_stops_frames_first_and_removes_what_the_dump_shows(bench):
+def test_r2_a_fence_disarms_first_then_stops_frames_and_removes_what_the_dump_shows(bench):
     unknown, known = marked(Vip("192.0.2.8")), marked()
     theirs = unmarked(Vip("192.0.2.9"))
     bench.know(known, theirs)
     bench.kernel.put(unknown)
     bench.announcer.active[VIP] = LINK
     bench.executor.fence()
-    assert bench.log[0] == ("stop all", "")
+    assert bench.log[:2] == [("disarm", ""), ("stop all", "")]
     assert {vip for kind, vip in bench.log if kind == "delete"} == {VIP, unknown.ip}
     assert list(bench.kernel.table.values()) == [theirs]
     assert bench.announcer.active == {}
@@ -312,21 +365,81 @@ async def test_a_fence_that_begins_in_the_question_for_a_permit_leaves_nothing_b
     assert [bool(result.problem) for result in done][1:] == [True, True]
 
 
-def test_silence_removes_every_marked_address_and_says_which(bench):
+def test_k5_at_start_what_is_marked_is_silenced_and_stays(bench):
+    bench.facts.links[LINK.index] = LINK
+    bench.kernel.put(marked(), unmarked(Vip("192.0.2.9")))
+    assert bench.executor.silence(nics=["eth0"]) == ([marked()], False)
+    assert ("install", VIP) in bench.log
+    assert len(bench.kernel.table) == 2
+
+
+async def test_what_a_former_daemon_left_is_let_through_before_it_is_announced(bench):
+    bench.know(marked())
+    (done,) = await bench.executor.adopt([Adopt(vip=VIP, link=LINK)], epoch=bench.executor.epoch)
+    assert done.problem == ""
+    assert bench.log == [("admit", VIP), ("start", VIP)]
+
+
+async def test_a_switch_that_refuses_means_nothing_is_bound_or_announced(bench):
+    bench.switch.refuses = True
+    for done in (
+        await bench.executor.take([take()], epoch=bench.executor.epoch),
+        await bench.executor.adopt([Adopt(vip=VIP, link=LINK)], epoch=bench.executor.epoch),
+    ):
+        assert "the switch does not let it through" in done[0].problem
+    assert bench.log == []
+
+
+async def test_what_cannot_be_removed_is_silenced_in_the_switch(bench):
+    bench.facts.links[LINK.index] = LINK
+    bench.know(marked())
+    bench.kernel.refuse[VIP] = errno.EPERM
+    await bench.executor.let_go([let_go(marked())], epoch=bench.executor.epoch)
+    assert ("silence", VIP) in bench.log
+    bench.log.clear()
+    assert not bench.executor.fence()
+    assert ("silence", VIP) in bench.log
+
+
+def test_k4_arming_begins_with_a_first_arm_and_an_expired_switch_is_a_fence(bench):
+    assert bench.executor.arm(1003.0) == ""
+    assert bench.executor.arm(1004.0) == ""
+    assert bench.log == [("arm", 1003.0), ("rearm", 1004.0)]
+    bench.switch.expired = True
+    assert bench.executor.arm(1005.0) == "switched off by the kernel"
+    bench.executor.fence()
+    bench.log.clear()
+    bench.switch.expired = False
+    assert bench.executor.arm(1006.0) == ""
+    assert bench.log == [("arm", 1006.0)]
+
+
+async def test_k7_rules_that_someone_removed_are_put_back_silent_first_then_armed(bench):
+    await bench.executor.take([take()], epoch=bench.executor.epoch)
+    bench.executor.arm(1003.0)
+    bench.log.clear()
+    bench.switch.whole = False
+    assert bench.executor.arm(1004.0) == ""
+    assert bench.log == [("install", VIP), ("admit", VIP), ("arm", 1004.0)]
+
+
+def test_without_a_switch_start_removes_every_marked_address_and_says_which():
+    bench = Bench(weak=True)
     theirs = unmarked(Vip("192.0.2.9"))
     bench.kernel.put(marked(), theirs)
-    assert bench.executor.silence() == [marked()]
+    assert bench.executor.silence(nics=["eth0"]) == ([marked()], True)
     assert list(bench.kernel.table.values()) == [theirs]
 
 
-def test_silence_fails_when_the_kernel_keeps_an_address_or_gives_no_dump(bench):
+def test_without_a_switch_start_fails_when_the_kernel_keeps_an_address_or_gives_no_dump():
+    bench = Bench(weak=True)
     bench.kernel.put(marked())
     bench.kernel.refuse[VIP] = errno.EPERM
     with pytest.raises(NetlinkError, match=r"192\.0\.2\.7"):
-        bench.executor.silence()
+        bench.executor.silence(nics=["eth0"])
     bench.kernel.dump_broken = NetlinkError(errno.EINTR, "dump", "addresses")
     with pytest.raises(NetlinkError):
-        bench.executor.silence()
+        bench.executor.silence(nics=["eth0"])
 
 
 def test_an_interrupted_dump_leaves_the_facts_as_they_were(bench):

@@ -204,7 +204,7 @@ def test_a_release_seen_by_the_watch_is_taken_at_once(bench):
 
     async def story(loop):
         await asyncio.sleep(1.0)
-        loop.lease_changed(bench.server.store("", annotations={RELEASED_ANNOTATION: f"{peer}/0"}))
+        loop.lease_changed("svcs", bench.server.store("", annotations={RELEASED_ANNOTATION: f"{peer}/0"}))
         await asyncio.sleep(0.05)
         assert loop.permit(VIP) is not None
 
@@ -294,7 +294,7 @@ def test_a_foreign_holder_in_the_watch_fences_at_once(bench, hanging):
         if hanging:
             bench.server.rules = ["lost request"]
             await asyncio.sleep(1.1)
-        loop.lease_changed(bench.server.store(new_incarnation("n2")))
+        loop.lease_changed("svcs", bench.server.store(new_incarnation("n2")))
         await asyncio.sleep(0.02)
         assert loop.permit(VIP) is None
         assert [reason for _, reason in bench.fences] == ["lease taken by another"]
@@ -306,7 +306,7 @@ def test_a_lease_that_was_deleted_fences_and_is_not_created_before_its_duration_
     async def story(loop):
         await won(bench, loop)
         bench.server.lease = None
-        loop.lease_changed(None)
+        loop.lease_changed("svcs", None)
         gone_at = bench.clock.now()
         await asyncio.sleep(0.05)
         assert [reason for _, reason in bench.fences] == ["lease deleted"]

@@ -1,0 +1,95 @@
+"""Kernel addresses with the facts kept in step: bind, renew, remove, and see what is left.
+
+Input: VIPs and NICs, or addresses. Output: what the kernel confirmed, noted in the facts. It must not ask for permits
+or decide; only the executor uses it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeVar
+
+from kvip.clock import Clock
+from kvip.core.facts import Facts
+from kvip.core.model import Address, Link, Vip
+from kvip.errors import KvipError, NetlinkError
+from kvip.kernel.batches import AddressOp, AddressSocket, OpResult, vip_address
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SLICE = 64
+"""Addresses per netlink request: below 10 ms of kernel time, so that the event loop is never held for long."""
+
+
+class Binding:
+    """Owns the address socket."""
+
+    def __init__(self, addresses: AddressSocket, facts: Facts, *, clock: Clock, lifetime_s: Callable[[], int]) -> None:
+        self._addresses = addresses
+        self._facts = facts
+        self._clock = clock
+        self._lifetime_s = lifetime_s
+
+    def dump(self) -> list[Address]:
+        """Every address. Raises NetlinkError when the kernel gives no complete answer."""
+        return self._addresses.dump()
+
+    def marked(self) -> tuple[list[Address], bool]:
+        """Every marked address, and whether the kernel itself said so; else by the last facts."""
+        try:
+            return [address for address in self._addresses.dump() if address.marked], True
+        except KvipError as error:
+            log.exception("no complete dump at a fence; going by the last facts", extra={"reason": str(error)})
+            return [bound.address for vip in self._facts.marked() for bound in self._facts.bound(vip) if bound.address.marked], False
+
+    def bind(self, kind: Literal["add", "replace"], targets: Sequence[tuple[Vip, Link]]) -> list[tuple[OpResult, str]]:
+        """Results with what is wrong ("" = confirmed). `add` fails where the address is already there, so that one without
+        kvip's mark is never changed."""
+        valid_s = self._lifetime_s()
+        operations = [AddressOp(kind=kind, address=vip_address(vip, link.index, valid_s=valid_s)) for vip, link in targets]
+        now = self._clock.now()
+        judged: list[tuple[OpResult, str]] = []
+        for result in self._apply(operations):
+            problem = _bind_problem(result)
+            if not problem and result.seen is not None:
+                self._facts.note_bound(result.seen, now=now)
+            judged.append((result, problem))
+        return judged
+
+    def remove(self, addresses: Iterable[Address]) -> list[str]:
+        """Delete by value; for each what is wrong ("" = the kernel confirmed that it is gone)."""
+        problems: list[str] = []
+        for part in slices(list(addresses)):
+            for result in self._apply([AddressOp(kind="delete", address=address) for address in part]):
+                if result.gone:
+                    self._facts.note_gone(result.operation.address)
+                problems.append("" if result.gone else result.ext_ack or f"errno {result.errno}")
+        return problems
+
+    def _apply(self, operations: list[AddressOp]) -> list[OpResult]:
+        if not operations:
+            return []
+        try:
+            return self._addresses.apply(operations)
+        except NetlinkError as error:
+            log.exception("netlink request failed", extra={"reason": str(error)})
+            return [
+                OpResult(operation=operation, errno=error.errno or errno.EIO, ext_ack=str(error), seen=None) for operation in operations
+            ]
+
+
+def _bind_problem(result: OpResult) -> str:
+    if result.errno:
+        return result.ext_ack or f"errno {result.errno}"
+    if result.seen is None:
+        return "the kernel accepted the address but does not show it"
+    return "" if result.seen.marked else "the address is there without kvip's mark"
+
+
+def slices(items: Sequence[T]) -> list[Sequence[T]]:
+    """The items in parts of one request's size."""
+    return [items[start : start + SLICE] for start in range(0, len(items), SLICE)]

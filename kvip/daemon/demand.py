@@ -1,0 +1,96 @@
+"""What this node could hold: the election's question to the caches and the kernel.
+
+Input: claims, endpoints, the NIC, the switch, failures. Output: the answers of `Demand`, and a call when the node as a
+whole became able or unable. It must not decide who holds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from kvip.clock import Clock
+from kvip.core.facts import Facts
+from kvip.core.model import Vip
+from kvip.daemon.desire import Desire
+from kvip.daemon.guard import Guard
+
+log = logging.getLogger(__name__)
+
+CARRIER_DEBOUNCE_S = 0.5
+"""A carrier that is lost for less than this (a switch port that renegotiates) moves no VIP."""
+
+
+class NodeDemand:
+    """Implements `Demand`; `tick` notices a NIC that went or came."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        desire: Desire,
+        facts: Facts,
+        guard: Guard,
+        announces: Callable[[Vip], bool],
+        refusals: Callable[[], Iterable[Vip]],
+        on_node_changed: Callable[[], None],
+        nic: str,
+    ) -> None:
+        self._clock = clock
+        self._desire = desire
+        self._facts = facts
+        self._guard = guard
+        self._announces = announces
+        self._refusals = refusals
+        self._on_node_changed = on_node_changed
+        self._nic = nic
+        self._usable_at = clock.now()
+        self._was_able = True
+
+    def vips(self) -> Iterable[Vip]:
+        """Every VIP that some Service of ours asks for."""
+        return self._desire.ledger.vips()
+
+    def able(self, vip: Vip) -> bool | None:
+        """May this node hold it? None = not known yet."""
+        if not self._desire.synced:
+            return None
+        if not self._desire.ledger.claimants(vip) or not self.node_able():
+            return False
+        if any(not bound.address.marked for bound in self._facts.bound(vip)):
+            return False
+        return self._desire.eligible(vip)
+
+    def held(self, vip: Vip) -> bool:
+        """Is it still bound or announced here?"""
+        return self._announces(vip) or any(bound.address.marked for bound in self._facts.bound(vip))
+
+    def refused(self) -> Iterable[Vip]:
+        """VIPs that could not be bound here several times in a row."""
+        return self._refusals()
+
+    def shown(self, vip: Vip) -> bool:
+        """Does a Service's status show an earlier holder, or is that not known yet?"""
+        return self._desire.shown(vip)
+
+    def node_able(self) -> bool:
+        """Can anything be announced from here? The NIC is there with carrier, or lost it only just now, and the switch works."""
+        return not self._guard.problem and (self._usable() or self._clock.now() - self._usable_at < CARRIER_DEBOUNCE_S)
+
+    def tick(self) -> None:
+        """Called at least twice a second."""
+        if self._usable():
+            self._usable_at = self._clock.now()
+        able = self.node_able()
+        if able != self._was_able:
+            self._was_able = able
+            log.log(
+                logging.INFO if able else logging.WARNING,
+                "VIPs can be announced from this node again" if able else "nothing can be announced from this node; handing over",
+                extra={"nic": self._nic, "reason": self._guard.problem or ("" if able else "no carrier")},
+            )
+            self._on_node_changed()
+
+    def _usable(self) -> bool:
+        link = self._facts.link(self._nic)
+        return link is not None and link.up and link.carrier

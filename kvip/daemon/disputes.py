@@ -1,0 +1,100 @@
+"""What follows when another host claims a VIP: Events, a burst, or a question to the election.
+
+Input: the conflict watch's findings. Output: calls of the executor, the elector and the publisher. It must not judge claims
+(core.conflict does) and never defends before the election was asked when the claim is a peer's (PROTOCOL F1, F2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from kvip.clock import Clock
+from kvip.core.diff import Announce
+from kvip.core.facts import Facts
+from kvip.core.model import Vip
+from kvip.daemon.conflicts import ConflictWatch
+from kvip.daemon.desire import Desire
+from kvip.daemon.elector import Elector
+from kvip.daemon.executor import Executor
+from kvip.daemon.probing import Probing
+from kvip.daemon.publisher import Publisher
+from kvip.daemon.supervision import Heartbeats
+
+
+class Disputes:
+    """Owns the conflict watch and the probing."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        heartbeats: Heartbeats,
+        facts: Facts,
+        desire: Desire,
+        executor: Executor,
+        publisher: Publisher,
+        elector: Callable[[], Elector],
+        look_at: Callable[[Iterable[Vip]], None],
+        nic: str,
+        probes: bool,
+    ) -> None:
+        """`probes` False: nobody is asked before a first bind. `look_at`: these VIPs may be bound now, or not any more."""
+        self._facts = facts
+        self._desire = desire
+        self._executor = executor
+        self._publisher = publisher
+        self._elector = elector
+        self._nic = nic
+        self._to_announce: set[Vip] = set()
+        self.watch = ConflictWatch(
+            clock=clock,
+            heartbeats=heartbeats,
+            links=facts.links,
+            nics=lambda: (nic,),
+            own_macs=lambda: {link.mac for link in facts.links.values()},
+            peer_macs=lambda: elector().peer_macs(),
+            held=executor.announces,
+            wanted=self._ours,
+            on_conflict=self._conflict,
+            on_ended=lambda vip: look_at((vip,)),
+            on_peer_claim=self._peer_claims,
+            defend=self._defend,
+        )
+        self.probing = Probing(
+            self.watch if probes else None,
+            shown=desire.shown,
+            claimed=lambda vip: bool(desire.ledger.claimants(vip)),
+            on_answer=look_at,
+        )
+
+    def components(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What to run, by name."""
+        return {"conflicts": self.watch.run, "probing": self.probing.run}
+
+    def _ours(self, vip: Vip) -> bool:
+        """Asked for, and permitted or announced here: a conflict that was handed over with the VIP is no longer this node's."""
+        here = self._elector().permit(vip) is not None or self._executor.announces(vip)
+        return here and bool(self._desire.ledger.claimants(vip))
+
+    def renewed(self) -> None:
+        """The election confirmed this node: what a peer claimed is announced again."""
+        vips, self._to_announce = self._to_announce, set()
+        for vip in vips:
+            self._announce(vip)
+
+    def _conflict(self, vip: Vip, mac: bytes, nic: str) -> None:
+        self._publisher.foreign_host(vip, mac, nic=nic)
+
+    def _peer_claims(self, vip: Vip, _mac: bytes) -> None:
+        self._executor.disarm()
+        self._to_announce.add(vip)
+        self._elector().doubt()
+
+    def _defend(self, vip: Vip) -> None:
+        self._elector().doubt()
+        self._announce(vip)
+
+    def _announce(self, vip: Vip) -> None:
+        link = self._facts.link(self._nic)
+        if link is not None and self._executor.announces(vip):
+            self._executor.announce(Announce(vip=vip, link=link))

@@ -1,0 +1,103 @@
+"""What the rest of the daemon asks of an election, whatever its mode, and what an election asks of the daemon.
+
+Types only. One node's daemon has one elector; it answers who may hold what, until when, and it calls back. It must
+not touch addresses, frames or rules: the callbacks do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+from kvip.core.model import Incarnation, Uid, Vip
+from kvip.core.objects import Lease
+
+
+class Demand(Protocol):
+    """What this node could hold, as the caches and the kernel say. Asked from the event loop; never waits."""
+
+    def vips(self) -> Iterable[Vip]:
+        """Every VIP that some Service of ours asks for."""
+
+    def able(self, vip: Vip) -> bool | None:
+        """May this node hold it: claimed, eligible here, NIC present with carrier, not in conflict, not refused? None = not known yet."""
+
+    def held(self, vip: Vip) -> bool:
+        """Is it still bound, announced or let through by the switch here? A claim is written off only when not."""
+
+    def refused(self) -> Iterable[Vip]:
+        """VIPs that could not be bound here three times in a row; to be held by others."""
+
+    def shown(self, vip: Vip) -> bool:
+        """Does the status of some Service show that somebody held it before, or is that not known yet (unsynced)?"""
+
+
+class Wires(Protocol):
+    """What an elector reports. Each call is synchronous and complete when it returns."""
+
+    def renewed(self, until: float) -> str:
+        """This node's validity now ends at `until` (CLOCK_BOOTTIME seconds): re-arm the dead-man's switch.
+
+        Returns "" or why the node must fence (the kernel's own timer ran out, or the switch cannot be armed).
+        """
+
+    def won(self, vips: Iterable[Vip] | None) -> None:
+        """Permission for these VIPs was won (None = for all), or is about to be given up: reconcile them."""
+
+    def fenced(self, reason: str) -> None:
+        """Withdraw everything before this returns: disarm, stop frames, delete addresses (PROTOCOL R2)."""
+
+    def heard(self) -> None:
+        """The API server answers again after an outage."""
+
+
+class Elector(Protocol):
+    """One node's part in an election."""
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """The identity of this life; a new one after each fence."""
+
+    @property
+    def observed(self) -> bool:
+        """Is what it knows fresh enough to decide by?"""
+
+    @property
+    def valid_until(self) -> float | None:
+        """Until when this node may act at all (CLOCK_BOOTTIME seconds); None = not now."""
+
+    def permit(self, vip: Vip) -> float | None:
+        """Until when this node may bind and announce the VIP; None = it may not. Checked against the clock at every call."""
+
+    def elsewhere(self, vip: Vip) -> bool:
+        """Does another node hold the VIP, as far as is known?"""
+
+    def peer_macs(self) -> Collection[bytes]:
+        """MACs of other nodes' NICs, as they publish them."""
+
+    def speaks(self, uid: Uid) -> bool:
+        """Is it this node that tells the Service of this UID what concerns no holder? One live node does."""
+
+    def doubt(self) -> None:
+        """A peer announced a VIP of ours: read again who holds it before anything is answered (PROTOCOL F2)."""
+
+    def fence(self, reason: str) -> None:
+        """Withdraw everything now, and start a new incarnation: the daemon found out that it must not act."""
+
+    def lease_changed(self, name: str, lease: Lease | None) -> None:
+        """The watch delivered a Lease; None = it is gone."""
+
+    def leases_synced(self) -> None:
+        """A consistent List of the Leases was read."""
+
+    def demand_changed(self, vips: Iterable[Vip]) -> None:
+        """What `Demand` says of these VIPs may have changed."""
+
+    def trust_predecessor(self, incarnation: Incarnation) -> None:
+        """A former daemon of this node, known dead: the lock is held, and boot-id and incarnation match the journal (PROTOCOL R7)."""
+
+    async def run(self) -> None:
+        """Elect and renew until cancelled."""
+
+    async def release(self) -> None:
+        """Give everything back, so that others take it at once. Call only after `run` ended and every VIP was let go of."""

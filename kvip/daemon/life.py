@@ -1,0 +1,103 @@
+"""Starts the parts of a daemon, serves until cancelled, and stops them in order.
+
+Stop: no further decision -> let go of every VIP -> release -> last Events and journal -> the switch's rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from kvip import __version__, metrics
+from kvip.checks import parse_listen
+from kvip.daemon.parts import Parts
+from kvip.daemon.supervision import supervise
+from kvip.kernel.packet import IMPLEMENTATION
+from kvip.kernel.ruleset_monitor import RulesetMonitor
+from kvip.observe import health, http
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS_S = 0.3
+FIRST_READ_S = 0.5
+
+
+class Life:
+    """One daemon from start to stop."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def serve(self) -> None:
+        """Run every component until cancelled, then let go of everything in order."""
+        parts = self._parts
+        assert parts.elector is not None
+        parts.executor.resync("start")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_READ_S):
+                await parts.reserved.read()
+        parts.desire.surroundings_changed()
+        background = {
+            "monitor": parts.monitor.run,
+            **parts.caches.components(),
+            "status": parts.status.run,
+            "events": parts.events.run,
+            "journal": parts.journal.run,
+            "announcer": parts.announcer.run,
+            "reserved": parts.reserved.run,
+            **parts.disputes.components(),
+        }
+        if not parts.guard.weak:
+            background["ruleset-monitor"] = RulesetMonitor(on_changed=parts.upkeep.doubt_rules, owns=parts.guard.owns).run
+        if parts.settings.metrics_address:
+            background["http"] = self._serve_http
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(supervise(name, component), name=name) for name, component in background.items()]
+            deciding = [
+                group.create_task(supervise("reconcile", parts.reconcile.run), name="reconcile"),
+                group.create_task(supervise("election", parts.elector.run), name="election"),
+            ]
+            try:
+                log.info("kvip started", extra={"version": __version__, "node": parts.settings.node_name, "frames": IMPLEMENTATION})
+                await asyncio.Event().wait()
+            finally:
+                await self._stop(deciding)
+                for task in tasks:
+                    task.cancel()
+
+    async def _stop(self, deciding: list[asyncio.Task[None]]) -> None:
+        """Shielded by nothing: every step is bounded, and the addresses go first and without waiting."""
+        parts = self._parts
+        for task in deciding:
+            task.cancel()
+        parts.executor.fence()
+        await asyncio.wait(deciding, timeout=LAST_WORDS_S)
+        clean = parts.executor.fence()
+        if parts.elector is not None and clean:
+            await parts.elector.release()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await parts.journal.flush()
+                await parts.events.drain(timeout_s=LAST_WORDS_S)
+        if clean:
+            parts.guard.uninstall()
+        log.info("kvip stopped", extra={"bound": 0 if clean else len(parts.facts.marked())})
+
+    async def _serve_http(self) -> None:
+        address = parse_listen(self._parts.settings.metrics_address)
+        await http.serve(address, alive=self._alive, ready=self._ready, update=self._update_gauges)
+
+    def _alive(self) -> health.Verdict:
+        parts = self._parts
+        return health.alive(parts.heartbeats.ages_s(), renew_deadline_s=parts.settings.renew_deadline_s)
+
+    def _ready(self) -> health.Verdict:
+        elector = self._parts.elector
+        return health.ready(started=True, synced=self._parts.caches.synced(), lease_observed=elector is not None and elector.observed)
+
+    def _update_gauges(self) -> None:
+        parts = self._parts
+        parts.caches.update_gauges()
+        until = parts.elector.valid_until if parts.elector is not None else None
+        metrics.lease_valid_seconds.set(0 if until is None else until - parts.clock.now())

@@ -1,0 +1,166 @@
+"""One turn of reconciliation: dirty VIPs in, actions planned, executed and reported.
+
+Input: the VIPs that may have changed. Output: what must be looked at again, and when. It must not watch anything:
+`ReconcileLoop` says which VIPs are dirty, `core.diff` decides, the executor acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from kvip.clock import Clock
+from kvip.core import diff
+from kvip.core.facts import Facts
+from kvip.core.model import Address, Link, Vip
+from kvip.daemon.desire import Desire
+from kvip.daemon.executor import IN_DOUBT, Done, Executor
+from kvip.daemon.guard import Guard
+from kvip.daemon.outcome import Outcome
+
+RETRY_S = 1.0
+LONGEST_RETRY_S = 60.0
+REFUSED_AFTER = 3
+"""Failures in a row after which this node leaves a VIP to others (PROTOCOL T5)."""
+
+
+class Asking(Protocol):
+    """What is known of a VIP from the segment itself."""
+
+    def unprobed(self, vip: Vip) -> bool:
+        """Must the segment be asked before this VIP is bound?"""
+
+    def contested(self, vip: Vip) -> bool:
+        """Does another host have this address?"""
+
+    def ask(self, vips: Iterable[Vip], link: Link) -> None:
+        """Ask; the VIPs are marked dirty when the answer is known."""
+
+
+class Again(Protocol):
+    """Where a turn leaves what it could not finish."""
+
+    def at(self, vip: Vip, when: float) -> None:
+        """Look at the VIP again then."""
+
+    def now(self, vip: Vip) -> None:
+        """Look at the VIP again at once."""
+
+    def doubt(self) -> None:
+        """The facts may be wrong: read them anew."""
+
+
+class Turn:
+    """Plans and executes; keeps count of the failures of each VIP."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        desire: Desire,
+        facts: Facts,
+        executor: Executor,
+        guard: Guard,
+        outcome: Outcome,
+        asking: Asking,
+        permit: Callable[[Vip], float | None],
+        waiting: Callable[[Vip], bool],
+        on_refused: Callable[[Vip], None],
+        nic: str,
+        lifetime_s: Callable[[], int],
+    ) -> None:
+        """`waiting`: a VIP that this node may hold again soon; `on_refused`: binding failed too often."""
+        self._clock = clock
+        self._desire = desire
+        self._facts = facts
+        self._executor = executor
+        self._guard = guard
+        self._outcome = outcome
+        self._asking = asking
+        self._permit = permit
+        self._waiting = waiting
+        self._on_refused = on_refused
+        self._nic = nic
+        self._lifetime_s = lifetime_s
+        self._failures: dict[Vip, int] = {}
+
+    def refused(self) -> frozenset[Vip]:
+        """VIPs that could not be bound here several times in a row."""
+        return frozenset(vip for vip, count in self._failures.items() if count >= REFUSED_AFTER)
+
+    async def act(self, dirty: Mapping[Vip, float], again: Again) -> None:
+        """Bring these VIPs (with the instant at which each was marked) in line with what is wanted."""
+        epoch = self._executor.epoch
+        link = self._facts.link(self._nic)
+        let_gos: list[diff.LetGo] = []
+        takes: list[diff.Take] = []
+        adopts: list[diff.Adopt] = []
+        refreshes: list[diff.Refresh] = []
+        probes: list[Vip] = []
+        for vip, marked_at in dirty.items():
+            conflict: Address | None = None
+            for action in self._plan(vip, link):
+                match action:
+                    case diff.LetGo():
+                        let_gos.append(action)
+                    case diff.Take():
+                        takes.append(action)
+                        self._outcome.asked(vip, marked_at)
+                    case diff.Adopt():
+                        adopts.append(action)
+                        self._outcome.asked(vip, marked_at)
+                    case diff.Probe():
+                        probes.append(vip)
+                        self._outcome.asked(vip, marked_at)
+                    case diff.Announce():
+                        self._executor.announce(action)
+                    case diff.Hush():
+                        self._executor.hush(vip)
+                        self._outcome.hushed(vip)
+                    case diff.Refresh():
+                        refreshes.append(action)
+                    case diff.Conflict(address=address):
+                        conflict = address
+            if conflict is None:
+                self._outcome.no_conflict(vip)
+            else:
+                self._outcome.conflict(vip, conflict)
+        if probes and link is not None:
+            self._asking.ask(probes, link)
+        done = await self._executor.let_go(let_gos, epoch=epoch) if let_gos else []
+        done += await self._executor.adopt(adopts, epoch=epoch) if adopts else []
+        done += await self._executor.take(takes, epoch=epoch) if takes else []
+        done += await self._executor.refresh(refreshes, epoch=epoch) if refreshes else []
+        for result in done:
+            self._judge(result, again)
+
+    def _plan(self, vip: Vip, link: Link | None) -> tuple[diff.Action, ...]:
+        permitted = self._permit(vip) is not None
+        wanted = self._desire.wanted(
+            vip,
+            link=link,
+            permitted=permitted,
+            announced=self._executor.announces(vip),
+            admitted=self._guard.admitted(vip),
+            guarded=self._guard.guards(vip),
+            waiting=not permitted and self._waiting(vip),
+            unprobed=self._asking.unprobed(vip),
+            contested=self._asking.contested(vip),
+        )
+        if not wanted.claimed:
+            self._failures.pop(vip, None)
+        return diff.plan(wanted, self._facts.bound(vip), now=self._clock.now(), lifetime_s=self._lifetime_s())
+
+    def _judge(self, result: Done, again: Again) -> None:
+        vip = result.action.vip
+        if result.problem == IN_DOUBT:
+            again.now(vip)
+            return
+        if self._outcome.confirmed(result):
+            self._failures.pop(vip, None)
+            return
+        count = self._failures[vip] = self._failures.get(vip, 0) + 1
+        again.at(vip, self._clock.now() + min(LONGEST_RETRY_S, RETRY_S * 2 ** min(count - 1, 6)))
+        again.doubt()
+        if count == REFUSED_AFTER and isinstance(result.action, diff.Take | diff.Adopt):
+            self._on_refused(vip)

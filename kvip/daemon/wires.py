@@ -1,0 +1,118 @@
+"""The wires between the parts of a daemon: who hears what from whom.
+
+Input: calls of the election (as `Wires`), the caches and the loops. Output: calls of other parts. It must not decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from kvip.core.model import Uid, Vip
+
+if TYPE_CHECKING:
+    from kvip.daemon.parts import Parts
+
+
+class DaemonWires:
+    """Implements `Wires`; every call is complete when it returns."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    # -- what the election reports -----------------------------------------------------------------------------------------
+
+    def renewed(self, until: float) -> str:
+        """Valid until then; returns "" or why to fence."""
+        problem = self._parts.executor.arm(until)
+        if not problem:
+            self._parts.disputes.renewed()
+        return problem
+
+    def won(self, vips: Iterable[Vip] | None) -> None:
+        """These VIPs may be taken, or must be let go of; None = all."""
+        self._parts.journal.touch()
+        if vips is None:
+            self._parts.reconcile.on_permit_changed()
+        else:
+            self._parts.reconcile.on_vips(vips)
+
+    def fenced(self, reason: str) -> None:
+        """Withdraw everything before this returns."""
+        try:
+            self._parts.executor.fence()
+        finally:
+            self._parts.outcome.withdrawn()
+            self._parts.caches.renew()
+            self._parts.reconcile.on_permit_changed()
+            self._parts.upkeep.doubt("fence")
+            self._parts.journal.touch()
+
+    def heard(self) -> None:
+        """The API server answers again after an outage."""
+        self._parts.caches.retry_now()
+
+    # -- between the other parts -----------------------------------------------------------------------------------------------
+
+    def speaks(self, uid: Uid) -> bool:
+        """Does this node speak for the Service of this UID?"""
+        return self._parts.elector is not None and self._parts.elector.speaks(uid)
+
+    def waiting(self, vip: Vip) -> bool:
+        """A VIP found at start may become this node's again until others would have taken it."""
+        return (
+            self._parts.clock.now() - self._parts.started_at < self._parts.settings.lease_duration_s
+            and self._parts.elector is not None
+            and not self._parts.elector.elsewhere(vip)
+        )
+
+    def check_rules(self) -> None:
+        """Someone may have changed the switch's rules."""
+        problem = self._parts.guard.check()
+        if problem and self._parts.elector is not None:
+            self._parts.elector.fence(problem)
+
+    def tick(self) -> None:
+        """At least twice a second: what hangs on time."""
+        self._parts.demand.tick()
+        self._parts.guard.others(frozenset(vip for vip in self._parts.facts.proxied() if self._parts.ledger.claimants(vip)))
+        if self._parts.guard.problem:
+            self._parts.upkeep.doubt_rules()
+
+    def audited(self) -> None:
+        """An audit read the kernel: look at every VIP."""
+        self._parts.reconcile.on_vips(tuple(self._parts.ledger.vips()))
+        self._parts.disputes.probing.tidy()
+
+    def demand_changed(self, vips: Iterable[Vip]) -> None:
+        """What this node could hold changed."""
+        if self._parts.elector is not None:
+            self._parts.elector.demand_changed(vips)
+
+    def lease_changed(self, key: str) -> None:
+        """The watch delivered a Lease."""
+        if self._parts.elector is not None:
+            self._parts.elector.lease_changed(key.rpartition("/")[2], self._parts.caches.leases.store.get(key))
+
+    def leases_complete(self) -> None:
+        """A consistent List of the Leases was read."""
+        if self._parts.elector is not None:
+            self._parts.elector.leases_synced()
+
+    def service_changed(self, key: str) -> None:
+        """A Service changed."""
+        self._parts.reconcile.on_service(key)
+
+    def slice_changed(self, key: str) -> None:
+        """An EndpointSlice changed."""
+        for service in self._parts.desire.slice_changed(key):
+            self._parts.reconcile.on_service(service)
+
+    def node_changed(self, _: str) -> None:
+        """A Node changed."""
+        self.surroundings_changed()
+
+    def surroundings_changed(self) -> None:
+        """Addresses that no VIP may equal may have changed."""
+        if self._parts.desire.surroundings_changed():
+            self._parts.reconcile.on_all_services()

@@ -1,0 +1,84 @@
+"""One `nft` child per document: the only use kvip makes of nft(8), for tables, chains and rules.
+
+In: a document. Out: the kernel has all of it, or a `SwitchError` says what nft(8) answered. Nothing else is run, and never
+without a deadline: the caller waits.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import Final
+
+from kvip.core import ruleset
+from kvip.core.model import Vip
+from kvip.core.ruleset import SILENT, Place
+from kvip.errors import SwitchError
+
+DEADLINE_S: Final = 5.0
+_SEARCH: Final = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
+_NEEDS: Final = {
+    "arp": "ARP rules (CONFIG_NF_TABLES_ARP)",
+    "inet": "inet rules (CONFIG_NF_TABLES_INET)",
+    "netdev": "egress rules (CONFIG_NF_TABLES_NETDEV and CONFIG_NETFILTER_EGRESS, Linux 5.16)",
+}
+
+
+def load(document: str, *, on_started: Callable[[int], None] = lambda pid: None, check_only: bool = False) -> None:
+    """Have the kernel take a document as one transaction; `check_only`: say whether it would.
+
+    `on_started` gets the child's pid, which is also the netlink port of its first socket (libmnl's autobind).
+    Raises SwitchError; after a deadline of 5 s the child is killed, and then its transaction may have been done.
+    """
+    program = shutil.which("nft", path=f"{os.environ.get('PATH', '')}:{_SEARCH}")
+    if program is None:
+        raise SwitchError("the program nft is missing; install nftables 1.0.2 or later, or run with --switch=false")
+    command = [program, *(["--check"] if check_only else []), "-f", "-"]
+    try:
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "LC_ALL": "C"}, text=True
+        )
+    except OSError as error:
+        raise SwitchError(f"{program} cannot be run: {error.strerror}") from error
+    with child:
+        on_started(child.pid)
+        try:
+            _, complaint = child.communicate(document, timeout=DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise SwitchError(f"nft did not end within {DEADLINE_S:g} s; the rules are in doubt") from None
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode != 0:
+        raise SwitchError(f"nft refused the rules: {_first_line(complaint)}")
+
+
+def require_support() -> None:
+    """Raises SwitchError that names what is missing on this machine: nft, a right, or a part of the kernel. Changes nothing."""
+    places = {Vip("192.0.2.1"): Place(SILENT), Vip("2001:db8::1"): Place(SILENT)}
+    whole = ruleset.document(nics=("lo",), groups=("main",), places=places, hooked=("lo",))
+    try:
+        load(whole, check_only=True)
+    except SwitchError as error:
+        if "Operation not permitted" in str(error):
+            raise SwitchError("nf_tables needs CAP_NET_ADMIN in this network namespace; grant it to this process") from error
+        for family, need in _NEEDS.items():
+            try:
+                load(_smallest(family), check_only=True)
+            except SwitchError as problem:
+                if "is missing" in str(problem):
+                    raise
+                raise SwitchError(f"the kernel has no nf_tables {need}: {problem}") from error
+        raise
+
+
+def _smallest(family: str) -> str:
+    hook = 'egress device "lo"' if family == "netdev" else "input"
+    return f"table {family} kvip_check {{ chain all {{ type filter hook {hook} priority 0; }} }}\n"
+
+
+def _first_line(complaint: str) -> str:
+    return next((line.strip() for line in complaint.splitlines() if line.strip()), "no reason given")
