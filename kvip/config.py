@@ -174,7 +174,7 @@ def _resolve(
     """Replace "not set" and "automatic" by what they stand for."""
     # Node names are lower-case (RFC 1123 subdomains); kubelet lower-cases the hostname for its own.
     values["node_name"] = str(values["node_name"] or hostname).lower()
-    values["election"] = _election(str(values["election"]), given)
+    values["election"] = _election(str(values["election"]), given, environ)
     if values["metrics_address"] == "off":
         values["metrics_address"] = ""
     values["kubeconfig"] = _kubeconfig(str(values["kubeconfig"]), given.get("kubeconfig"), environ, files)
@@ -183,14 +183,17 @@ def _resolve(
         _check_pod_namespace(str(namespace.value), files)
 
 
-def _election(mode: str, given: Mapping[str, _Given]) -> str:
-    if mode in ("claims", "per-service"):
+def _election(mode: str, given: Mapping[str, _Given], environ: Mapping[str, str]) -> str:
+    """The mode that was set; else the one that kube-vip's variables mean; else `claims` (PROTOCOL G5)."""
+    if mode == "per-service":
         problem = (
-            f"{mode!r} is not available in this version, and running it as 'global' would let two nodes hold one VIP (split brain); "
-            "set election=global on every node"
+            "'per-service' is not available in this version, and running it as another mode would let two nodes hold one VIP "
+            "(split brain); set election=claims or election=global on every node"
         )
         raise ConfigError("election", problem, source=given["election"].source)
-    return "global"
+    if mode:
+        return mode
+    return "global" if any(value and name.startswith(("vip_", "svc_")) for name, value in environ.items()) else "claims"
 
 
 def _refuse_contradiction(election: _Given | None, environ: Mapping[str, str]) -> None:

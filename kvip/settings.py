@@ -51,9 +51,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     election: Annotated[
         Literal["", "global", "claims", "per-service"],
         _meta(
-            "Who decides which node holds a VIP. `global`: one Lease for all VIPs, shared with kube-vip. "
-            "`claims` and `per-service` are not available in this version and are refused.",
-            shown_default="`global`",
+            "Who decides which node holds a VIP; the same on all nodes. `claims`: each VIP has its own holder, one Lease per node and a few "
+            "records. `global`: one Lease for all VIPs, shared with kube-vip. `per-service` is not available in this version and is refused.",
+            shown_default="`global` where one of kube-vip's `vip_*` or `svc_*` variables is set, else `claims`",
         ),
     ] = ""
     lease_name: Annotated[str, _meta("Name of the Lease of election `global`; the same on all nodes.", alias=("svc_leasename",))] = (
@@ -136,6 +136,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "host answers for. Never at a take-over."
         ),
     ] = True
+    stray_ranges: Annotated[
+        str,
+        _meta("Networks (CIDRs, comma-separated) whose addresses are VIPs: one found on the NIC without a Service is reported as a stray."),
+    ] = ""
+    stray_action: Annotated[
+        Literal["report", "remove"],
+        _meta(
+            "What is done about a stray: an address on the VIPs' NIC that kvip did not add and that belongs to a LoadBalancer Service, "
+            "or to `stray-ranges`, without anybody who answers for it."
+        ),
+    ] = "report"
     audit_interval_s: Annotated[
         float,
         _meta("Time between audits of the kernel's addresses.", unit="seconds", at_least=1, at_most=3600),

@@ -43,6 +43,7 @@ class NodeProcess:
         self.node = node
         self._ns = lan.ns(node)
         self._process: subprocess.Popen[bytes] | None = None
+        self._asked_to_end = False
         self.launcher: tuple[str, ...] = ()
         """A command that becomes the daemon, for instance in a mount namespace of its own."""
         work = pathlib.Path(work_dir)
@@ -77,6 +78,7 @@ class NodeProcess:
         if self.running:
             raise LabError(f"kvip on {self.node} runs already")
         self.state_dir.mkdir(parents=True, exist_ok=True)
+        self._asked_to_end = False
         with open(self.log_path, "ab") as log_file:
             self._process = subprocess.Popen(
                 self._ns.command(*self.launcher, sys.executable, "-m", "kvip", "manager"),
@@ -99,6 +101,11 @@ class NodeProcess:
         """The exit code, negative = killed by that signal, None while it runs."""
         return self._process.poll() if self._process is not None else None
 
+    @property
+    def ended_by_itself(self) -> bool:
+        """Did it end though nobody here killed or stopped it?"""
+        return self._process is not None and not self.running and not self._asked_to_end
+
     def _signal(self, number: signal.Signals) -> None:
         if not self.running or self._process is None:
             raise LabError(f"kvip on {self.node} does not run (exit {self.returncode}); {self.log_path} ends: {self._log_tail()}")
@@ -106,12 +113,14 @@ class NodeProcess:
 
     def kill9(self) -> None:
         """SIGKILL, and wait until the kernel has ended it."""
+        self._asked_to_end = self.running
         self._signal(signal.SIGKILL)
         self.wait_exit(5.0)
 
     def stop(self, *, deadline_s: float = 5.0) -> float:
         """SIGTERM; the seconds until the daemon ended. `LabError` after `deadline_s` (with SIGKILL), or at an exit code other than 0."""
         began = time.monotonic()
+        self._asked_to_end = self.running
         self._signal(signal.SIGTERM)
         code = self.wait_exit(deadline_s)
         if code != 0:
@@ -139,6 +148,7 @@ class NodeProcess:
 
     def close(self) -> None:
         """End the daemon whatever its state (frozen too); idempotent."""
+        self._asked_to_end = True
         if self._process is not None and self._process.poll() is None:
             self._process.kill()  # SIGKILL ends a stopped process as well
             self._process.wait(5.0)

@@ -120,6 +120,7 @@ def run(fault: Fault, cluster: Cluster) -> Measured:
         fault.inflict(scene)
         time.sleep(SETTLE_S)
         reports = [prober.report(vip) for vip in VIPS]
+    _all_live(cluster)
     cluster.start()
     if scene.keep:
         cluster.delete_all()
@@ -134,13 +135,25 @@ def run(fault: Fault, cluster: Cluster) -> Measured:
 
 
 def recover(cluster: Cluster) -> None:
-    """Back to health from whatever state: every daemon runs and is ready, no Services, nothing of kvip's bound."""
+    """Back to health from whatever state: every daemon runs and is ready, no Services, nothing of kvip's bound.
+
+    Raises LabError, in health again, when a daemon had ended by itself.
+    """
     for node in cluster.nodes.values():
         if node.running:
             node.thaw()
-    cluster.start()
-    cluster.delete_all()
-    wait(lambda: not cluster.left(), "nothing left on any node", timeout_s=10)
+    try:
+        _all_live(cluster)
+    finally:
+        cluster.start()
+        cluster.delete_all()
+        wait(lambda: not cluster.left(), "nothing left on any node", timeout_s=10)
+
+
+def _all_live(cluster: Cluster) -> None:
+    for name, node in cluster.nodes.items():
+        if node.ended_by_itself:
+            raise LabError(f"the daemon on {name} ended by itself, exit code {node.returncode}; see {node.log_path}")
 
 
 def _bound(cluster: Cluster, node: str, vip: str) -> bool:

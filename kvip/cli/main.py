@@ -18,8 +18,15 @@ def _manager(argv: Sequence[str]) -> int:
     return manager.main(argv)
 
 
+def _sweep(argv: Sequence[str]) -> int:
+    from kvip.cli import sweep
+
+    return sweep.main(argv)
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "manager": (_manager, "run the daemon: hold and announce the VIPs of LoadBalancer Services"),
+    "sweep": (_sweep, "remove what kvip, or another daemon, left on this host"),
 }
 
 

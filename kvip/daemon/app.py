@@ -12,11 +12,13 @@ from contextlib import AsyncExitStack
 
 from kvip import metrics
 from kvip.clock import SystemClock
+from kvip.core.strays import parse_ranges
 from kvip.daemon.life import Life
 from kvip.daemon.nic import find_nic, read_all_links
 from kvip.daemon.parts import Parts
 from kvip.daemon.stopping import stop_signals
 from kvip.daemon.supervision import lock_namespace
+from kvip.errors import ConfigError
 from kvip.kernel.batches import AddressSocket
 from kvip.kernel.switch import Switch
 from kvip.kube.api import Api
@@ -45,6 +47,10 @@ async def run(settings: Settings) -> None:
 
 async def _run(settings: Settings) -> None:
     clock = SystemClock()
+    try:
+        parse_ranges(settings.stray_ranges)
+    except ValueError as error:
+        raise ConfigError("stray-ranges", str(error)) from error
     lock = await lock_namespace()
     with (
         lock,

@@ -6,7 +6,7 @@ Input: two API connections. Output: informers, and what all of them have in comm
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kvip import metrics
 from kvip.clock import Clock
@@ -29,6 +29,7 @@ class Caches:
         namespace: str,
         lease_filter: Mapping[str, str],
         clock: Clock,
+        beat: Callable[[str], None],
         on_service: Callable[[str], None],
         on_slice: Callable[[str], None],
         on_node: Callable[[str], None],
@@ -39,25 +40,47 @@ class Caches:
         """`lease_filter`: list parameters that choose the Leases. `on_snapshot`, `on_leases`: a cache is complete (again)."""
         self._clock = clock
 
-        def informer(source: Api, path: str, kind: type[T], on_change: Callable[[str], None], complete: Callable[[], None],
-                     params: Mapping[str, str] | None = None) -> Informer[T]:  # fmt: skip
+        def informer(
+            source: Api,
+            name: str,
+            path: str,
+            kind: type[T],
+            on_change: Callable[[str], None],
+            *,
+            complete: Callable[[], None] = on_snapshot,
+        ) -> Informer[T]:
             return Informer(
-                source, path, decoder=ObjectDecoder(kind), clock=clock, on_change=on_change, on_snapshot=complete, params=dict(params or {})
+                source,
+                path,
+                decoder=ObjectDecoder(kind),
+                clock=clock,
+                on_change=on_change,
+                on_snapshot=complete,
+                on_turn=lambda: beat(name),
+                params=lease_filter if kind is Lease else {},
             )
 
-        self.services = informer(api, "/api/v1/services", Service, on_service, on_snapshot)
-        self.slices = informer(api, "/apis/discovery.k8s.io/v1/endpointslices", EndpointSlice, on_slice, on_snapshot)
-        self.nodes = informer(api, "/api/v1/nodes", Node, on_node, on_snapshot)
+        slices_path = "/apis/discovery.k8s.io/v1/endpointslices"
         leases_path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
-        self.leases = informer(lease_api, leases_path, Lease, on_lease, on_leases, lease_filter)
+        self.services = informer(api, "informer-services", "/api/v1/services", Service, on_service)
+        self.slices = informer(api, "informer-endpointslices", slices_path, EndpointSlice, on_slice)
+        self.nodes = informer(api, "informer-nodes", "/api/v1/nodes", Node, on_node)
+        self.leases = informer(lease_api, "lease-watch", leases_path, Lease, on_lease, complete=on_leases)
+
+    def names(self) -> tuple[str, ...]:
+        """The informers' names, as in logs and health."""
+        return tuple(self._informers())
 
     def components(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What to run, by name."""
+        return {name: informer.run for name, informer in self._informers().items()}
+
+    def _informers(self) -> dict[str, Informer[Any]]:
         return {
-            "informer-services": self.services.run,
-            "informer-endpointslices": self.slices.run,
-            "informer-nodes": self.nodes.run,
-            "lease-watch": self.leases.run,
+            "informer-services": self.services,
+            "informer-endpointslices": self.slices,
+            "informer-nodes": self.nodes,
+            "lease-watch": self.leases,
         }
 
     def renew(self) -> None:

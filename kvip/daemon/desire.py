@@ -84,10 +84,9 @@ class Desire:
 
     def surroundings_changed(self) -> bool:
         """Take in the addresses that are taken already; True when they differ from before."""
-        node_addresses = frozenset(vip for node in self._nodes.store.values() for vip in addresses_of(node))
         surroundings = Surroundings(
             local_addresses=frozenset(address.ip for address in self._facts.unmarked() if not address.ip.startswith("fe80:")),
-            node_addresses=node_addresses,
+            node_addresses=self.node_addresses(),
             networks=self._facts.networks(),
             gateways=self._reserved.gateways,
             api_servers=self._reserved.api_servers,
@@ -95,6 +94,10 @@ class Desire:
         changed = surroundings != self._surroundings
         self._surroundings = surroundings
         return changed
+
+    def node_addresses(self) -> frozenset[Vip]:
+        """Every address in the status of a Node."""
+        return frozenset(vip for node in self._nodes.store.values() for vip in addresses_of(node))
 
     def read(self, key: ServiceKey) -> set[Vip]:
         """Bring the ledger in line with one Service; returns the VIPs to look at again."""

@@ -15,6 +15,7 @@ from kvip.daemon.demand import NodeDemand
 from kvip.daemon.elector import Elector, Wires
 from kvip.daemon.lease_loop import LeaseLoop
 from kvip.daemon.supervision import Heartbeats
+from kvip.errors import ConfigError
 from kvip.kube.informer import Informer
 from kvip.kube.leases import LeaseClient
 from kvip.settings import Settings
@@ -43,6 +44,8 @@ def build_elector(
         renew_deadline_s=settings.renew_deadline_s,
         retry_period_s=settings.retry_period_s,
     )
+    if settings.election != "global":
+        raise ConfigError("election", f"{settings.election!r} is not available in this version; set election=global on every node")
     return LeaseLoop(
         client,
         name=settings.lease_name,

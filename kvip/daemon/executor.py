@@ -174,6 +174,11 @@ class Executor:
         """This node is valid until then. Returns "" or why it must fence."""
         return self._guard.arm(until)
 
+    def remove_stray(self, address: Address) -> str:
+        """Remove an address that kvip did not add, because the operator asked for it; returns "" or why it is still there."""
+        (problem,) = self._binding.remove([address])
+        return problem
+
     def disarm(self) -> None:
         """Nothing answers until the next `arm`; what is bound stays."""
         self._guard.disarm()

@@ -20,6 +20,10 @@ from kvip.observe import health, http
 log = logging.getLogger(__name__)
 
 LAST_WORDS_S = 0.3
+STUCK_AFTER_S = 15.0
+"""A loop that did not turn for this long is stuck; these turn at least each second or two when idle."""
+INFORMER_STUCK_AFTER_S = 150.0
+"""An informer waits for up to 70 s for a silent server, and up to 60 s for a snapshot."""
 FIRST_READ_S = 0.5
 
 
@@ -52,6 +56,7 @@ class Life:
             background["ruleset-monitor"] = RulesetMonitor(on_changed=parts.upkeep.doubt_rules, owns=parts.guard.owns).run
         if parts.settings.metrics_address:
             background["http"] = self._serve_http
+        self._expect_turns()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(supervise(name, component), name=name) for name, component in background.items()]
             deciding = [
@@ -65,6 +70,15 @@ class Life:
                 await self._stop(deciding)
                 for task in tasks:
                     task.cancel()
+
+    def _expect_turns(self) -> None:
+        heartbeats = self._parts.heartbeats
+        for name in ("reconcile", "announcer", "conflicts"):
+            heartbeats.expect(name, within_s=STUCK_AFTER_S)
+        # One request about the lease may last nearly as long as the renew deadline.
+        heartbeats.expect("election", within_s=max(STUCK_AFTER_S, 2 * self._parts.settings.renew_deadline_s))
+        for name in self._parts.caches.names():
+            heartbeats.expect(name, within_s=INFORMER_STUCK_AFTER_S)
 
     async def _stop(self, deciding: list[asyncio.Task[None]]) -> None:
         """Shielded by nothing: every step is bounded, and the addresses go first and without waiting."""
@@ -89,8 +103,7 @@ class Life:
         await http.serve(address, alive=self._alive, ready=self._ready, update=self._update_gauges)
 
     def _alive(self) -> health.Verdict:
-        parts = self._parts
-        return health.alive(parts.heartbeats.ages_s(), renew_deadline_s=parts.settings.renew_deadline_s)
+        return health.alive(self._parts.heartbeats.late())
 
     def _ready(self) -> health.Verdict:
         elector = self._parts.elector

@@ -15,6 +15,7 @@ from kvip.core.desired import Rules
 from kvip.core.facts import Facts
 from kvip.core.ledger import Ledger
 from kvip.core.model import Address, Link, Vip
+from kvip.core.strays import parse_ranges
 from kvip.daemon import journal as journals
 from kvip.daemon.announcer import Announcer
 from kvip.daemon.binding import Binding
@@ -32,6 +33,7 @@ from kvip.daemon.outcome import Outcome
 from kvip.daemon.publisher import Publisher
 from kvip.daemon.reconcile_loop import ReconcileLoop
 from kvip.daemon.reserved import Reserved
+from kvip.daemon.strays import StrayWatch
 from kvip.daemon.supervision import Heartbeats
 from kvip.daemon.turn import Turn
 from kvip.daemon.upkeep import Upkeep
@@ -64,6 +66,7 @@ class Parts:
     publisher: Publisher
     reconcile: ReconcileLoop
     reserved: Reserved
+    strays: StrayWatch
     upkeep: Upkeep
 
     def __init__(self, settings: Settings, *, clock: Clock, addresses: AddressSocket, switch: Switch | None) -> None:
@@ -71,6 +74,7 @@ class Parts:
         self.clock = clock
         self.started_at = clock.now()
         self.heartbeats = Heartbeats(clock)
+        self.rules = Rules(load_balancer_class=settings.load_balancer_class, class_only=settings.class_only)
         self.facts = Facts()
         self.ledger = Ledger()
         self.elector: Elector | None = None
@@ -122,7 +126,9 @@ class Parts:
 
     def _build_desire(self, *, lease_api: Api, api: Api) -> None:
         settings = self.settings
-        self.events = EventWriter(api, node=settings.node_name, clock=self.clock)
+        self.events = EventWriter(
+            api, node=settings.node_name, clock=self.clock, on_posted=lambda reason: metrics.events_total.labels(reason).inc()
+        )
         self.status = StatusWriter(api, on_conflict=self.wires.service_changed)
         self.caches = Caches(
             api=api,
@@ -130,6 +136,7 @@ class Parts:
             namespace=settings.namespace,
             lease_filter=lease_filter(settings),
             clock=self.clock,
+            beat=self.heartbeats.beat,
             on_service=self.wires.service_changed,
             on_slice=self.wires.slice_changed,
             on_node=self.wires.node_changed,
@@ -159,7 +166,7 @@ class Parts:
             nodes=self.caches.nodes,
             facts=self.facts,
             reserved=self.reserved,
-            rules=Rules(load_balancer_class=settings.load_balancer_class, class_only=settings.class_only),
+            rules=self.rules,
             node=settings.node_name,
             clock=self.clock,
             publisher=self.publisher,
@@ -215,6 +222,19 @@ class Parts:
             nic=link.name,
             probes=settings.probe,
         )
+        self.strays = StrayWatch(
+            self.clock,
+            self.facts,
+            lambda: self.caches.services.store,
+            self.ledger,
+            self.desire.node_addresses,
+            self.publisher.stray,
+            self.executor.remove_stray if settings.stray_action == "remove" else None,
+            rules=self.rules,
+            nics=lambda: (link.name,),
+            known=lambda: self.desire.synced,
+            ranges=parse_ranges(settings.stray_ranges),
+        )
         self.reconcile.turn = Turn(
             clock=self.clock,
             desire=self.desire,
@@ -243,6 +263,7 @@ class Parts:
             log.warning(message, extra={"vips": [address.ip for address in found]})
         self.outcome.found_at_start({address.ip: claims.get(address.ip, ()) for address in found}, removed=removed)
         self.desire.remember(claims)
+        self.strays.remember(claims)
         if journal is not None and usable:
             self.elected().trust_predecessor(journal.incarnation)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from kvip import metrics
 from kvip.core.desired import Wish
 from kvip.core.ledger import Claimant, Ledger
 from kvip.core.model import ServiceKey, Uid, Vip
 from kvip.core.objects import Service
+from kvip.core.strays import Stray
 from kvip.kube.events import EventWriter
 from kvip.kube.status import StatusWriter, merge_ingress
 
@@ -79,7 +79,6 @@ class Publisher:
             return
         for problem in wish.problems:
             self._events.post(wish.key, wish.uid, reason=problem.reason, message=problem.message, warning=True)
-            metrics.events_total.labels(problem.reason).inc()
 
     def conflict(self, vip: Vip, claimants: Iterable[Claimant], *, nic: str) -> None:
         """The VIP's address is on this node without kvip's mark."""
@@ -98,6 +97,12 @@ class Publisher:
         for claimant in self._ledger.claimants(vip).values():
             self._post(claimant, "VIPConflict", f"{vip} is used by the host {mac.hex(':')} ({nic} of {self._node}); {state}", warning=True)
 
+    def stray(self, stray: Stray) -> None:
+        """An address that is not kvip's lies on the VIPs' NIC without a live owner."""
+        for owner in stray.services:
+            message = f"{stray.message} (on {self._node})"
+            self._events.post(owner.service, owner.uid, reason="StrayAddress", message=message, warning=True)
+
     def withdrawn(self, uid: Uid, vips: Iterable[Vip]) -> None:
         """The Service (of this UID) no longer asks for these VIPs: their status entries are ours to remove."""
         self._withdrawn.setdefault(uid, set()).update(vips)
@@ -113,7 +118,10 @@ class Publisher:
             return
         for vip in mine:
             self._tell_bound(vip, uid, key)
-        gone = self._withdrawn.get(uid, set()) - self._ledger.claims_of(key)
+        shown = {entry.ip for entry in service.ingress}
+        gone = (self._withdrawn.get(uid, set()) - self._ledger.claims_of(key)) & shown
+        if uid in self._withdrawn and not gone:
+            del self._withdrawn[uid]
         entries = merge_ingress(service.ingress, add=mine, remove=sorted(gone))
         if entries is not None:
             self._status.set_ingress(service, entries)
@@ -132,4 +140,3 @@ class Publisher:
 
     def _post(self, claimant: Claimant, reason: str, message: str, *, warning: bool = False) -> None:
         self._events.post(claimant.service, claimant.uid, reason=reason, message=message, warning=warning)
-        metrics.events_total.labels(reason).inc()

@@ -25,6 +25,17 @@ class Heartbeats:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._at: dict[str, float] = {}
+        self._limits_s: dict[str, float] = {}
+
+    def expect(self, name: str, *, within_s: float) -> None:
+        """This loop has begun, and must turn at least this often from now on."""
+        self._limits_s[name] = within_s
+        self.beat(name)
+
+    def late(self) -> dict[str, float]:
+        """Seconds since the last turn, of each loop that should have turned since."""
+        ages = self.ages_s()
+        return {name: ages[name] for name, limit_s in self._limits_s.items() if ages[name] > limit_s}
 
     def beat(self, name: str) -> None:
         """The loop of this name has just made progress."""

@@ -83,6 +83,7 @@ class DaemonWires:
         """An audit read the kernel: look at every VIP."""
         self._parts.reconcile.on_vips(tuple(self._parts.ledger.vips()))
         self._parts.disputes.probing.tidy()
+        self._parts.strays.check()
 
     def demand_changed(self, vips: Iterable[Vip]) -> None:
         """What this node could hold changed."""

@@ -168,7 +168,12 @@ class ClaimListener:
     def _note(self, sock: socket.socket, error: OSError) -> None:
         # ENETDOWN is told once when the NIC goes down or away; the kernel hooks the socket up again when it comes back up
         # (packet_notifier).
-        if error.errno != errno.ENETDOWN:
+        if error.errno == errno.ENETDOWN:
+            assert self._loop is not None
+            # libuv ends a poll of a descriptor that once had an error (uv__poll_io: POLLERR), and uvloop never calls its reader again.
+            self._loop.remove_reader(sock.fileno())
+            self._loop.add_reader(sock.fileno(), self._read, sock)
+        else:
             self.failed = True
             self._stop_reading(sock)
             log.warning("cannot hear claims of addresses; opening the socket anew", extra={"nic": self.link.name, "reason": str(error)})

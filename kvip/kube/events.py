@@ -10,6 +10,7 @@ import asyncio
 import logging
 import uuid
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from datetime import UTC
 
 import msgspec
@@ -94,7 +95,9 @@ class EventWriter:
     Counters: `posted`, `repeated` (left out as known), `overflowed` (dropped from a full queue), `failures`.
     """
 
-    def __init__(self, api: Api, *, node: str, clock: Clock) -> None:
+    def __init__(self, api: Api, *, node: str, clock: Clock, on_posted: Callable[[str], None] = lambda _: None) -> None:
+        """`on_posted` hears the reason of each Event that the server took."""
+        self._on_posted = on_posted
         self.posted = 0
         self.repeated = 0
         self.overflowed = 0
@@ -198,6 +201,7 @@ class EventWriter:
             else:
                 break
         self.posted += 1
+        self._on_posted(event.reason)
         if self._failing:
             self._failing = False
             log.info("events are posted again")

@@ -53,6 +53,7 @@ class Informer(Generic[T]):
         clock: Clock,
         on_change: Callable[[str], None],
         on_snapshot: Callable[[], None] = lambda: None,
+        on_turn: Callable[[], None] = lambda: None,
         params: Mapping[str, str] | None = None,
         timing: Timing | None = None,
     ) -> None:
@@ -67,6 +68,7 @@ class Informer(Generic[T]):
         self._clock = clock
         self._on_change = on_change
         self._on_snapshot = on_snapshot
+        self._on_turn = on_turn
         self._params = dict(params or {})
         self._timing = timing or Timing()
         self._version = ""
@@ -96,6 +98,7 @@ class Informer(Generic[T]):
         """Follow the server until cancelled. Every failure of the server is survived; only a bug gets out."""
         loop = asyncio.get_running_loop()
         while True:
+            self._on_turn()
             self._opened_at = None
             problem: KvipError | None = None
             try:
@@ -281,10 +284,9 @@ class Informer(Generic[T]):
         changed += [key for key in before if key not in after]
         self.store = after
         self._version = version
-        first = not self.synced
-        self.synced = self.current = True
-        extra = {"path": self._path, "objects": len(after), "changed": len(changed), "unreadable": len(snapshot.broken)}
-        log.info("synced" if first else "relisted", extra=extra)
+        first, self.synced, self.current = not self.synced, True, True
+        counts = {"objects": len(after), "changed": len(changed), "unreadable": len(snapshot.broken)}
+        log.info("synced" if first else "relisted", extra={"path": self._path, **counts})
         for key in changed:
             self._on_change(key)
         self._on_snapshot()
@@ -295,3 +297,4 @@ class Informer(Generic[T]):
 
     def _heard(self) -> None:
         self.last_heard = self._clock.now()
+        self._on_turn()

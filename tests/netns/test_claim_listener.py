@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+import uvloop
 from scapy.layers.l2 import ARP, Ether
 
 from kvip.core.model import Vip
@@ -104,14 +105,18 @@ async def test_the_kernel_passes_on_arp_and_neighbour_discovery_only(wire):
         listener.close()
 
 
-async def test_listening_survives_a_nic_that_goes_down_and_up(wire, run_ip):
-    station = Station(wire.link, held={VIP})
-    async with station.running():
-        run_ip("link", "set", wire.name, "down")
-        await asyncio.sleep(0.05)
-        run_ip("link", "set", wire.name, "up")
-        wire.foreign_sends(arp_claim(VIP, FOREIGN))
-        await station.says([("conflict", VIP, FOREIGN, wire.name), ("defend", VIP)])
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_listening_survives_a_nic_that_goes_down_and_up(wire, run_ip, run):
+    async def listen():
+        station = Station(wire.link, held={VIP})
+        async with station.running():
+            run_ip("link", "set", wire.name, "down")
+            await asyncio.sleep(0.05)
+            run_ip("link", "set", wire.name, "up")
+            wire.foreign_sends(arp_claim(VIP, FOREIGN))
+            await station.says([("conflict", VIP, FOREIGN, wire.name), ("defend", VIP)])
+
+    run(listen())
 
 
 # -- never bind --------------------------------------------------------------------------------------------------------

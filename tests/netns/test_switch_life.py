@@ -190,9 +190,8 @@ def test_k1_the_tables_can_be_listed_by_nft_as_they_are_filled(switch: Switch, v
 
 
 def test_tables_of_other_owners_are_untouched_by_install_and_uninstall(veth: Veth, clock: StoppingClock):
-    nft(
-        "add table ip kvip; add table inet kube-proxy; add chain inet kube-proxy x; add rule inet kube-proxy x counter accept; add table arp other"
-    )
+    nft("add table ip kvip; add table inet kube-proxy; add chain inet kube-proxy x; add rule inet kube-proxy x counter accept")
+    nft("add table arp other")
     before = nft("list", "ruleset")
     switch = Switch(clock=clock)
     try:

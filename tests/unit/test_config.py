@@ -54,7 +54,7 @@ def refused(*argv: str, **kwargs: object) -> ConfigError:
 
 def test_defaults_are_the_documented_ones():
     result = loaded()
-    assert result == Loaded(settings=Settings(node_name="node-1.example", election="global"))
+    assert result == Loaded(settings=Settings(node_name="node-1.example", election="claims"))
     assert (result.settings.lease_duration_s, result.settings.renew_deadline_s, result.settings.retry_period_s) == (5, 3, 1)
 
 
@@ -80,6 +80,7 @@ OVERRIDES = {
     "metrics-address": ("[::1]:9", "[::1]:9"),
     "state-dir": ("/var/lib/kvip", "/var/lib/kvip"),
     "election": ("global", "global"),
+    "stray-action": ("remove", "remove"),
     "log-format": ("logfmt", "logfmt"),
     "log-level": ("debug", "debug"),
     "loop": ("asyncio", "asyncio"),
@@ -366,7 +367,7 @@ def test_lease_too_short_for_the_default_deadline_is_refused():
 # Election mode
 
 
-@pytest.mark.parametrize("mode", ["claims", "per-service"])
+@pytest.mark.parametrize("mode", ["per-service"])
 @pytest.mark.parametrize("how", ["flag", "variable", "file"])
 def test_a_mode_that_is_not_there_is_refused_not_run_as_another(mode, how):
     error = {
@@ -376,7 +377,7 @@ def test_a_mode_that_is_not_there_is_refused_not_run_as_another(mode, how):
     }[how]()
     assert error.path == "election"
     assert "split brain" in error.problem
-    assert "set election=global on every node" in error.problem
+    assert "set election=claims or election=global on every node" in error.problem
 
 
 def test_per_service_election_of_kube_vip_is_refused():
@@ -395,7 +396,22 @@ def test_global_with_per_service_election_is_a_contradiction():
 
 def test_global_election_with_svc_election_false():
     assert loaded(svc_election="false").settings.election == "global"
-    assert loaded("--election", "").settings.election == "global"
+
+
+@pytest.mark.parametrize(
+    ("environ", "mode"),
+    [
+        ({}, "claims"),
+        ({"cp_namespace": "kube-system", "lb_class_only": "false"}, "claims"),
+        ({"vip_interface": "eth0"}, "global"),
+        ({"svc_enable": "true"}, "global"),
+        ({"vip_interface": ""}, "claims"),
+        ({"vip_interface": "eth0", "KVIP_ELECTION": "claims"}, "claims"),
+        ({"KVIP_ELECTION": "global"}, "global"),
+    ],
+)
+def test_g5_the_mode_is_the_one_set_else_kube_vips_else_claims(environ, mode):
+    assert loaded(**environ).settings.election == mode
 
 
 def test_cp_namespace_that_kube_vip_would_not_follow_is_refused():
@@ -428,13 +444,13 @@ def test_what_is_not_implemented_is_named_in_a_warning(foreign):
 
 @pytest.mark.parametrize("foreign", [item for item in FOREIGN if item.treatment == "none"], ids=lambda item: item.name)
 def test_what_has_no_effect_is_silent(foreign):
-    assert loaded(**{foreign.name: "something"}) == loaded()
+    assert loaded("--election=claims", **{foreign.name: "something"}) == loaded()
 
 
 @pytest.mark.parametrize("foreign", [item for item in FOREIGN if item.when in ("true", "false")], ids=lambda item: item.name)
 def test_switches_are_read_as_go_reads_them(foreign):
     harmless = {"true": ("0", "f", "F", "false", "False", "FALSE"), "false": ("1", "t", "T", "true", "True", "TRUE")}[foreign.when]
-    assert all(loaded(**{foreign.name: text}) == loaded() for text in harmless)
+    assert all(loaded("--election=claims", **{foreign.name: text}) == loaded() for text in harmless)
     for text in ("yes", "tRUE", " true", "2"):
         error = refused(**{foreign.name: text})
         assert (error.path, error.problem) == (foreign.name, f"true or false is expected, got {text!r}")
@@ -587,7 +603,7 @@ def test_any_environment_loads_or_is_a_config_error(environ, toml):
         settings = load([], environ, files=files, hostname="n1").settings
         assert settings.lease_duration_s - settings.renew_deadline_s >= 1 - 1e-9
         assert settings.renew_deadline_s >= 2 * settings.retry_period_s - 1e-9
-        assert settings.election == "global"
+        assert settings.election in ("global", "claims")
         assert settings.address_lifetime_s == 0 or settings.address_lifetime_s >= 10
 
 

@@ -151,7 +151,11 @@ def test_one_step_converges(case):
     mine = [b for b in after if b.address.marked]
     decided = wanted.known and wanted.eligible is not None
     stays = wanted.waiting and not wanted.admitted and not (wanted.known and not wanted.claimed)
-    if (not wanted.permitted and not stays) or (wanted.permitted and decided and not (wanted.claimed and wanted.eligible)) or (wanted.known and not wanted.claimed):
+    if (
+        (not wanted.permitted and not stays)
+        or (wanted.permitted and decided and not (wanted.claimed and wanted.eligible))
+        or (wanted.known and not wanted.claimed)
+    ):
         assert mine == []
     elif wanted.permitted and decided and wanted.link is not None and all(b.address.marked for b in there) and (mine or not unborn(wanted)):
         assert [(b.address.index, b.address.prefix_len, b.address.flags) for b in mine] == [(wanted.link.index, host_prefix(wanted.vip), 0)]

@@ -2,28 +2,23 @@
 
 import pytest
 
-from kvip.observe.health import STUCK_AFTER_S, alive, ready
+from kvip.clock import ManualClock
+from kvip.daemon.supervision import Heartbeats
+from kvip.observe.health import alive, ready
 
 
-@pytest.mark.parametrize(
-    ("ages", "stuck"),
-    [
-        ({}, []),
-        ({"reconcile": 0.1, "election": 1.0}, []),
-        ({"reconcile": STUCK_AFTER_S}, []),
-        ({"reconcile": STUCK_AFTER_S + 1, "election": 1.0}, ["reconcile"]),
-        ({"reconcile": 99.0, "announcer": 40.0}, ["announcer", "reconcile"]),
-    ],
-)
-def test_a_loop_that_does_not_turn_is_named(ages, stuck):
-    verdict = alive(ages, renew_deadline_s=3.0)
-    assert verdict.good is (not stuck)
-    assert [reason.split()[0] for reason in verdict.reasons] == stuck
-
-
-def test_a_loop_may_wait_for_a_long_renew_deadline():
-    assert alive({"election": 19.0}, renew_deadline_s=10.0).good
-    assert not alive({"election": 20.5}, renew_deadline_s=10.0).good
+def test_a_loop_that_does_not_turn_is_named():
+    clock = ManualClock()
+    heartbeats = Heartbeats(clock)
+    heartbeats.expect("reconcile", within_s=15)
+    heartbeats.expect("lease-watch", within_s=150)
+    heartbeats.beat("unexpected")
+    clock.advance(16)
+    assert alive(heartbeats.late()).reasons == ("reconcile loop has not turned for 16 s",)
+    heartbeats.beat("reconcile")
+    assert alive(heartbeats.late()).good
+    clock.advance(151)
+    assert [reason.split()[0] for reason in alive(heartbeats.late()).reasons] == ["lease-watch", "reconcile"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ RELEASED_ANNOTATION = "kvip.io/released"
 """`<incarnation>/<leaseTransitions>` of the last kvip that released this Lease, so that a release by kvip is told from one by client-go."""
 
 _INCARNATION = re.compile(r".+_[0-9a-f]{32}")
+RETIRED_LIMIT = 64
+"""Former incarnations that are remembered; one forgotten is waited for like any other node's."""
 FOREIGN_RELEASE_WAIT_S = 2.0
 """client-go releases the Lease before its holder removed its addresses."""
 
@@ -238,6 +240,7 @@ def confirmed(election: Election, lease: Lease, *, sent_at: float, now: float) -
 
 def fenced(election: Election, incarnation: Incarnation) -> Election:
     """After a fence: nothing is held, and a new incarnation starts. Answers to the old one no longer count."""
+    retired = election.retired if len(election.retired) < RETIRED_LIMIT else frozenset()
     return msgspec.structs.replace(
-        election, incarnation=incarnation, valid_until=None, rewritten=False, retired=election.retired | {str(election.incarnation)}
+        election, incarnation=incarnation, valid_until=None, rewritten=False, retired=retired | {str(election.incarnation)}
     )

@@ -16,7 +16,7 @@ def sent(request: nft.Request) -> Message:
     return message
 
 
-def test_an_element_with_a_timeout_is_laid_out_as_nft_does():
+def test_an_element_with_a_timeout_is_laid_out_in_network_byte_order():
     assert nft.element(bytes(4), timeout_ms=1500).hex(" ", 4) == ("1c000180 0c000180 08000100 00000000 0c000400 00000000 000005dc")
 
 

@@ -1,0 +1,49 @@
+"""Which VIPs are ours by the API server, for commands that run beside no daemon.
+
+Input: a kubeconfig. Output: VIP -> the Services that ask kvip for it. It only lists Services and Nodes.
+"""
+
+from __future__ import annotations
+
+from kvip.cli.known_vips import Owners
+from kvip.core.desired import Rules, Surroundings, addresses_of, interpret
+from kvip.core.model import Vip
+from kvip.core.objects import Node, Service
+from kvip.kube.api import Api
+from kvip.kube.auth import connect
+from kvip.kube.decode import ObjectDecoder, T
+
+PAGE_ITEMS = 500
+DEADLINE_S = 10.0
+
+
+async def from_api(kubeconfig: str, rules: Rules) -> Owners:
+    """What the Services of the cluster ask kvip for; never the address of a Node.
+
+    Raises ConfigError for a kubeconfig that cannot be used, ApiError when the API server gives no complete answer.
+    """
+    async with await connect(kubeconfig=kubeconfig) as connection:
+        api = Api(connection)
+        nodes = await _list(api, "/api/v1/nodes", Node)
+        services = await _list(api, "/api/v1/services", Service)
+    surroundings = Surroundings(node_addresses=frozenset(vip for node in nodes for vip in addresses_of(node)))
+    owners: dict[Vip, tuple[str, ...]] = {}
+    for service in services:
+        wish = interpret(service, rules, surroundings)
+        for vip in wish.addresses:
+            owners[vip] = (*owners.get(vip, ()), wish.key)
+    return owners
+
+
+async def _list(api: Api, path: str, kind: type[T]) -> list[T]:
+    """Every object of a kind, by pages of one consistent list; one that cannot be decoded is left out: nothing is done for it."""
+    decoder = ObjectDecoder(kind)
+    found: list[T] = []
+    token = ""
+    while True:
+        params = {"limit": str(PAGE_ITEMS)} | ({"continue": token} if token else {})
+        page = decoder.page(await api.get(path, params=params, deadline_s=DEADLINE_S))
+        found += page.items
+        token = page.token
+        if not token:
+            return found

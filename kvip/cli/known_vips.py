@@ -1,0 +1,35 @@
+"""Which VIPs the last daemon on this host knew, and whose they were: by its journal.
+
+Input: a folder. Output: VIP -> the Services that asked for it. It reads only: a journal that cannot be used stays where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from kvip.core.model import Vip
+from kvip.daemon.journal import FILE_NAME, FORMAT, LARGEST_BYTES, Journal, boot_id
+from kvip.errors import ConfigError
+
+Owners = Mapping[Vip, tuple[str, ...]]
+
+
+def from_journal(directory: str) -> Owners:
+    """The claims in the journal of the last daemon. Raises ConfigError when there is none of this boot that can be read."""
+    path = Path(directory) / FILE_NAME
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST_BYTES:
+            raise ConfigError("state-dir", f"there is no journal {path}")
+        journal = msgspec.json.decode(path.read_bytes(), type=Journal)
+    except OSError as error:
+        raise ConfigError("state-dir", f"the journal {path} cannot be read: {error.strerror or error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError("state-dir", f"the journal {path} is torn or not kvip's: {error}") from error
+    if journal.format != FORMAT:
+        raise ConfigError("state-dir", f"the journal {path} has format {journal.format}, this kvip reads {FORMAT}")
+    if journal.boot_id != boot_id():
+        raise ConfigError("state-dir", f"the journal {path} is of an earlier boot, its VIPs may be others' by now")
+    return {vip: tuple(claimant.service for claimant in claimants) for vip, claimants in journal.claims.items()}
