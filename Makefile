@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    := unshare -n -m $(BIN)/python
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check unit netns scenario test-real assets bench clean preflight
+.PHONY: help demo test check unit netns scenario soak soak-short test-real faults assets bench clean preflight
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,15 +37,25 @@ netns: $(READY) ## the kernel and the wire, in a namespace of their own
 	$(RUN) -m pytest tests/netns
 
 scenario: $(READY) ## daemons as processes on a LAN, embedded API server
-	$(RUN) -m pytest tests/scenario
+	$(RUN) -m pytest tests/scenario $(FLAGS)
 
-test: check unit netns scenario ## everything that needs no further download
+soak-short: $(READY) ## a minute of random operations and faults, fixed seed
+	$(RUN) -m pytest tests/soak -rP
+
+test: check unit netns scenario soak-short ## everything that needs no further download
 
 assets: ## build etcd, kube-apiserver and kubectl into ~/.cache/kvip (once, about 10 minutes)
 	@lab/assets/build.sh
 
 test-real: $(READY) ## the scenario tests against the real API server
-	$(RUN) -m pytest tests/scenario --api=real -rP
+	$(RUN) -m pytest tests/scenario --api=real --slow -rP
+
+soak: $(READY) ## random operations and faults on three nodes: SECONDS=n SEED=n [API=real] [ELECTION=claims] [REPORT=file]
+	$(BIN)/python -m lab.soak --seconds $(or $(SECONDS),300) --seed $(or $(SEED),1) --api $(or $(API),embedded) \
+		$(if $(ELECTION),--env KVIP_ELECTION=$(ELECTION)) $(if $(REPORT),--report $(REPORT))
+
+faults: $(READY) ## the fault table on the real API server, as Markdown (FLAGS="--api embedded --only SIG")
+	@$(RUN) -m lab.faulttable $(FLAGS)
 
 bench: $(READY) ## frames per second, beside a C loop
 	$(RUN) -m pytest benchmarks --benchmark-disable-gc

@@ -51,8 +51,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     election: Annotated[
         Literal["", "global", "claims", "per-service"],
         _meta(
-            "Who decides which node holds a VIP; the same on all nodes. `claims`: each VIP has its own holder, one Lease per node and a few "
-            "records. `global`: one Lease for all VIPs, shared with kube-vip. `per-service` is not available in this version and is refused.",
+            "Who decides which node holds a VIP; the same on all nodes. `claims`: each VIP has its own holder; one Lease per node and a "
+            "few records. `global`: one Lease for all VIPs, shared with kube-vip. `per-service` is not available in this version and is "
+            "refused.",
             shown_default="`global` where one of kube-vip's `vip_*` or `svc_*` variables is set, else `claims`",
         ),
     ] = ""

@@ -33,6 +33,8 @@ PROBE_S = 0.002
 _RTMGRP_IPV4_IFADDR = 0x10  # linux/rtnetlink.h: changes of IPv4 addresses
 SILENCE_S = 0.5
 """How long nobody answers before the demo says so."""
+KERNEL_SILENT_S = 6.0
+"""More than the renew deadline, after which the switch has run out."""
 
 
 class DemoSteps:
@@ -179,9 +181,9 @@ class DemoSteps:
             self.tell.event(text, at_s)
         self.nothing_left(vip)
 
-    def _last_answer(self, vip: str, prober: Prober) -> float | None:
+    def _last_answer(self, vip: str, prober: Prober, *, timeout_s: float = 3.0) -> float | None:
         """When the last ARP answer for the VIP came, once it has been silent for `SILENCE_S`. Errors: `NotSeen`."""
-        silent = prober.wait_silent(vip, for_s=SILENCE_S, timeout_s=3.0)
+        silent = prober.wait_silent(vip, for_s=SILENCE_S, timeout_s=timeout_s)
         report = prober.report(vip)
         if not silent:
             raise NotSeen(f"no ARP answer for {vip} over {SILENCE_S:g} s; seen: answers by {sorted(report.macs)}, {self.bound()}")
@@ -215,17 +217,14 @@ class DemoSteps:
         self.tell.event(f"daemon on {node.node} is dead (exit {node.returncode})")
         deleted_s: float = self._ask(self._timed(self._api.delete_service(name))).result(5.0)
         self.tell.event(f"Service default/{name} deleted", deleted_s)
-        time.sleep(1.0)
+        last = self._last_answer(vip, prober, timeout_s=KERNEL_SILENT_S)
+        if last is not None:
+            self.tell.event(f"last answer to the client's ARP requests: the dead-man's switch in {node.node}'s kernel ran out", last)
         address = next((address for address in node.marked_addresses() if address.ip == vip), None)
         if address is None:
             raise NotSeen(f"{vip} still on {node.node}, whose daemon is dead; seen: {self.bound()}")
         lifetime = "has no lifetime" if address.valid_s is None else f"drops it by itself in {address.valid_s} s"
-        self.tell.event(f"{vip} is still on {node.node}: nobody is there to remove it; the kernel {lifetime}")
-        last = prober.report(vip).last_answer
-        if last is not None and last.at_s > deleted_s + 0.5:
-            self.tell.detail(f"and until then the kernel goes on answering ARP for it, with {last.mac}, or until the daemon is back")
-        else:
-            self.tell.detail("it does not answer ARP for it")
+        self.tell.event(f"no ARP answer for {SILENCE_S:g} s, though {vip} is still on {node.node}; the kernel {lifetime}")
 
     def restart(self, name: str, vip: str, node: NodeProcess, prober: Prober) -> None:
         """The daemon comes back and sweeps."""
@@ -236,10 +235,9 @@ class DemoSteps:
         found = self._ask(self._api.wait_event(name, "VIPSwept", timeout_s=5.0)).result(10.0)
         happened = [(swept_s, f"{vip} swept from {node.node} (the start of the process included)")]
         happened.append((now_s(), f"seen by now: Event VIPSwept, {found['message']!r}"))
-        if (last := self._last_answer(vip, prober)) is not None:
-            happened.append((last, "last answer to the client's ARP requests"))
         for at_s, text in sorted(happened):
             self.tell.event(text, at_s)
+        self._last_answer(vip, prober)
         self.nothing_left(vip)
 
     def run(self) -> None:

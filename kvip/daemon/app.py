@@ -18,7 +18,7 @@ from kvip.daemon.nic import find_nic, read_all_links
 from kvip.daemon.parts import Parts
 from kvip.daemon.stopping import stop_signals
 from kvip.daemon.supervision import lock_namespace
-from kvip.errors import ConfigError
+from kvip.errors import ConfigError, SwitchError
 from kvip.kernel.batches import AddressSocket
 from kvip.kernel.switch import Switch
 from kvip.kube.api import Api
@@ -51,6 +51,12 @@ async def _run(settings: Settings) -> None:
         parse_ranges(settings.stray_ranges)
     except ValueError as error:
         raise ConfigError("stray-ranges", str(error)) from error
+    if settings.switch:
+        try:
+            Switch.require()
+        except SwitchError as error:
+            problem = f"the dead-man's switch cannot work here: {error}; without it (--no-switch) a killed daemon's node goes on answering"
+            raise ConfigError("switch", problem) from error
     lock = await lock_namespace()
     with (
         lock,

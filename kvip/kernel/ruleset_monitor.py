@@ -39,7 +39,9 @@ class RulesetMonitor:
     def __init__(
         self, *, on_changed: Callable[[], None], owns: Callable[[int], bool] = lambda port: False, receive_buffer: int = 4 << 20
     ) -> None:
-        """`owns(port)`: was the change made by ourselves (`Switch.owns`)? Without it every re-arming is news. `on_changed` is called once per batch of news.
+        """`owns(port)`: was the change made by ourselves (`Switch.owns`)? Without it every re-arming is news.
+
+        `on_changed` is called once per batch of news.
 
         `receive_buffer` in bytes; it is doubled after each overrun, up to 64 MiB.
         """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -173,3 +175,30 @@ def eventually(check: Callable[[], bool], what: str, *, within_s: float = 2.0) -
 
 CLIENT_OF = {VIP4: CLIENT_IP, VIP6: CLIENT_IP6}
 OWN_OF = {VIP4: "10.10.0.11", VIP6: "fd00:10::11"}
+
+
+class StoppingClock(SystemClock):
+    """The kernel's clock; the process is as if stopped for a while just before chosen looks at it (1 = the next one)."""
+
+    def __init__(self) -> None:
+        self.stops: dict[int, float] = {}
+
+    def now(self) -> float:
+        self.stops = {look - 1: length_s for look, length_s in self.stops.items()}
+        time.sleep(self.stops.pop(0, 0.0))
+        return super().now()
+
+
+def nft(*command: str) -> str:
+    return subprocess.run(["nft", *command], check=True, capture_output=True, text=True, timeout=10).stdout
+
+
+def expires_s(family: str) -> float | None:
+    """Seconds for which the group is alive in one table, as nft(8) shows it."""
+    listing = nft("list", "set", family, "kvip", "alive_main")
+    found = re.search(r"expires (?:(\d+)s)?(?:(\d+)ms)?", listing)
+    return None if found is None else int(found[1] or 0) + int(found[2] or 0) / 1000
+
+
+def alive() -> bool:
+    return any(expires_s(family) is not None for family in ("arp", "inet", "netdev"))

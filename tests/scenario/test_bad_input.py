@@ -54,7 +54,7 @@ def test_bad_addresses_get_an_event_and_the_others_go_on(cluster: Cluster) -> No
         ({"vip_leaseduration": "soon"}, "lease-duration"),
         ({"vip_renewdeadline": "5"}, "renew-deadline"),
         ({"svc_election": "true"}, "svc_election"),
-        ({"KVIP_ELECTION": "claims"}, "election"),
+        ({"KVIP_ELECTION": "per-service"}, "election"),
         ({"bgp_enable": "true"}, "bgp_enable"),
     ],
 )

@@ -1,0 +1,271 @@
+"""The rooms of one daemon over fake ports, wired as `parts` wires them, with an elector that permits what a test says.
+
+The rooms themselves (desire, publisher, outcome, turn, reconcile loop, upkeep, demand, guard, executor, wires) are the real ones.
+"""
+
+import asyncio
+from types import SimpleNamespace
+
+from kvip.clock import ManualClock
+from kvip.core.desired import Rules
+from kvip.core.facts import Facts
+from kvip.core.ledger import Ledger
+from kvip.daemon.binding import Binding
+from kvip.daemon.demand import NodeDemand
+from kvip.daemon.desire import Desire
+from kvip.daemon.executor import Executor
+from kvip.daemon.guard import Guard
+from kvip.daemon.outcome import Outcome
+from kvip.daemon.publisher import Publisher
+from kvip.daemon.reconcile_loop import ReconcileLoop
+from kvip.daemon.supervision import Heartbeats
+from kvip.daemon.turn import Turn
+from kvip.daemon.upkeep import Upkeep
+from kvip.daemon.wires import DaemonWires
+from tests.unit.daemon.conflict_bench import ClockLoop
+from tests.unit.daemon.fake_ports import (
+    ETH0,
+    LIFETIME_S,
+    TOO_MANY,
+    WEB,
+    Announcements,
+    Cache,
+    EventBook,
+    FakeSwitch,
+    Kernel,
+    StatusBook,
+)
+
+
+class FakeElector:
+    """The port of `Elector`: permits what it is told to, and fences as one does."""
+
+    def __init__(self, house):
+        self.house = house
+        self.permits = True  # all, or a set of VIPs
+        self.until = 1e9
+        self.heard_of = []
+        self.fences = []
+        self.doubts = 0
+        self.mute = set()
+        self.held_elsewhere = set()
+
+    def permit(self, vip):
+        allowed = self.permits is True or (self.permits and vip in self.permits)
+        return self.until if allowed and self.house.clock.now() < self.until else None
+
+    def speaks(self, uid):
+        return uid not in self.mute
+
+    def elsewhere(self, vip):
+        return vip in self.held_elsewhere
+
+    def peer_macs(self):
+        return {b"\2\0\0\0\0\x0b"}
+
+    def doubt(self):
+        self.doubts += 1
+        self.house.log.append(("doubt", ""))
+
+    def demand_changed(self, vips):
+        self.heard_of.append(set(vips))
+
+    def fence(self, reason):
+        self.fences.append(reason)
+        self.permits = False
+        self.house.wires.fenced(reason)
+
+
+class NoQuestions:
+    """Nothing is known of the segment, and nobody is to be asked."""
+
+    def __init__(self):
+        self.unasked = set()
+        self.taken = set()
+        self.asked = []
+
+    def unprobed(self, vip):
+        return vip in self.unasked
+
+    def contested(self, vip):
+        return vip in self.taken
+
+    def ask(self, vips, link):
+        self.asked.append(list(vips))
+
+
+class House:
+    """One node, named n1, with VIPs on eth0."""
+
+    def __init__(self, *, weak=False, audit_interval_s=60.0):
+        self.log = []
+        self.clock = ManualClock()
+        self.started_at = self.clock.now()
+        self.settings = SimpleNamespace(lease_duration_s=5.0)
+        self.heartbeats = Heartbeats(self.clock)
+        self.facts = Facts()
+        self.facts.links[ETH0.index] = ETH0
+        self.ledger = Ledger()
+        self.kernel = Kernel(self.log)
+        self.switch = None if weak else FakeSwitch(self.log, self.clock)
+        self.guard = Guard(self.switch)
+        self.guard.install(["eth0"], {})
+        self.announcer = Announcements(self.log)
+        self.elector = FakeElector(self)
+        self.wires = DaemonWires(self)
+        self.status, self.events = StatusBook(), EventBook()
+        self.renewals = []
+        self.ledger_changes = []
+        self.services, self.slices, self.nodes = Cache(), Cache(), Cache()
+        self.caches = SimpleNamespace(services=self.services, renew=lambda: self.renewals.append(self.clock.now()))
+        self.journal = SimpleNamespace(touch=lambda: None)
+        self.strays = SimpleNamespace(check=lambda: None)
+        self.reserved = SimpleNamespace(gateways=frozenset(), api_servers=frozenset())
+        self.asking = NoQuestions()
+        self.disputes = SimpleNamespace(probing=SimpleNamespace(tidy=lambda: None), renewed=lambda: None)
+        self.links = [ETH0]
+        self.links_broken = None
+        self.on_read_links = lambda: None
+        self.news = lambda: None
+        self.news_read = 0
+        self._rooms(audit_interval_s)
+        self.log.clear()
+
+    def _rooms(self, audit_interval_s):
+        self.executor = Executor(
+            Binding(self.kernel, self.facts, clock=self.clock, lifetime_s=lambda: LIFETIME_S),
+            self.guard,
+            self.announcer,
+            self.facts,
+            clock=self.clock,
+            permit=lambda vip: self.elector.permit(vip),
+            progress=lambda: self.heartbeats.beat("reconcile"),
+            catch_up=self._catch_up,
+        )
+        self.publisher = Publisher(
+            node="n1",
+            ledger=self.ledger,
+            services=lambda: self.services.store,
+            status=self.status,
+            events=self.events,
+            speaks=self.wires.speaks,
+        )
+        self.desire = Desire(
+            ledger=self.ledger,
+            services=self.services,
+            slices=self.slices,
+            nodes=self.nodes,
+            facts=self.facts,
+            reserved=self.reserved,
+            rules=Rules(load_balancer_class="kube-vip.io/kube-vip-class"),
+            node="n1",
+            clock=self.clock,
+            publisher=self.publisher,
+            on_ledger_changed=lambda: self.ledger_changes.append(self.clock.now()),
+        )
+        self.outcome = Outcome(clock=self.clock, desire=self.desire, facts=self.facts, publisher=self.publisher, nic="eth0")
+        self.demand = NodeDemand(
+            clock=self.clock,
+            desire=self.desire,
+            facts=self.facts,
+            guard=self.guard,
+            announces=self.announcer.announces,
+            refusals=lambda: self.turn.refused(),
+            on_node_changed=lambda: self.wires.demand_changed(self.ledger.vips()),
+            nic="eth0",
+        )
+        self.reconcile = ReconcileLoop(
+            clock=self.clock,
+            heartbeats=self.heartbeats,
+            desire=self.desire,
+            facts=self.facts,
+            outcome=self.outcome,
+            permit=lambda vip: self.elector.permit(vip),
+            demand_changed=self.wires.demand_changed,
+            tick=self._tick,
+            lifetime_s=lambda: LIFETIME_S,
+        )
+        self.nic_changes = []
+        self.upkeep = self.reconcile.upkeep = Upkeep(
+            clock=self.clock,
+            facts=self.facts,
+            executor=self.executor,
+            read_links=self._read_links,
+            restart_announcements=self.announcer.restart_on,
+            check_rules=self.wires.check_rules,
+            audited=self.wires.audited,
+            on_nic=self._on_nic,
+            wake=self.reconcile.wake,
+            nic="eth0",
+            audit_interval_s=audit_interval_s,
+        )
+        self.turn = self.reconcile.turn = Turn(
+            clock=self.clock,
+            desire=self.desire,
+            facts=self.facts,
+            executor=self.executor,
+            guard=self.guard,
+            outcome=self.outcome,
+            asking=self.asking,
+            permit=lambda vip: self.elector.permit(vip),
+            waiting=self.wires.waiting,
+            on_refused=lambda vip: self.log.append(("refused", vip)),
+            nic="eth0",
+            lifetime_s=lambda: LIFETIME_S,
+        )
+        self.turns = 0
+
+    def _catch_up(self):
+        self.news_read += 1
+        assert self.news_read < TOO_MANY, "the kernel's news are read without end"
+        self.news()
+
+    def _tick(self):
+        self.turns += 1
+        assert self.turns < TOO_MANY, "the reconcile loop turns without end"
+        self.wires.tick()
+
+    def _on_nic(self):
+        self.nic_changes.append(self.clock.now())
+        self.reconcile.on_permit_changed()
+
+    async def _read_links(self):
+        self.on_read_links()
+        if self.links_broken:
+            raise self.links_broken
+        return list(self.links)
+
+    # -- what happens outside -----------------------------------------------------------------------------------------
+
+    def apply(self, *services):
+        """These Services exist, as the informer would tell."""
+        for each in services:
+            key = f"{each.metadata.namespace}/{each.metadata.name}"
+            self.services.store[key] = each
+            self.reconcile.on_service(key)
+
+    def delete(self, key=WEB):
+        del self.services.store[key]
+        self.reconcile.on_service(key)
+
+    def know(self, *addresses):
+        """These addresses are in the kernel and in the facts."""
+        self.kernel.put(*addresses)
+        for address in addresses:
+            self.facts.note_bound(address, now=self.clock.now())
+
+    def play(self, story):
+        """Run `story()` beside the reconcile loop, on an event loop whose pauses move the clock."""
+
+        async def scene():
+            task = asyncio.create_task(self.reconcile.run())
+            try:
+                await asyncio.sleep(0.01)
+                await story()
+            finally:
+                task.cancel()
+                (result,) = await asyncio.gather(task, return_exceptions=True)
+            assert isinstance(result, asyncio.CancelledError), result
+
+        with asyncio.Runner(loop_factory=lambda: ClockLoop(self.clock)) as runner:
+            runner.run(scene())
