@@ -111,7 +111,7 @@ def run(fault: Fault, cluster: Cluster) -> Measured:
     """Inflict one fault on a healthy cluster. Raises LabError when what must follow never does."""
     for number, vip in enumerate(VIPS):
         cluster.create(f"fault{number}", vip)
-    cluster.wait_bound(*VIPS)
+    cluster.wait_bound(*VIPS, timeout_s=15)
     timings: list[Timing] = []
     with cluster.judging(*VIPS) as prober, cluster.sniffing(*VIPS) as sniffer:
         holder = cluster.holder_of(VIPS[0])

@@ -44,7 +44,7 @@ class NodeDemand:
         self._refusals = refusals
         self._on_node_changed = on_node_changed
         self._nic = nic
-        self._usable_at = clock.now()
+        self._lost_at: float | None = None
         self._was_able = True
 
     def vips(self) -> Iterable[Vip]:
@@ -75,12 +75,19 @@ class NodeDemand:
 
     def node_able(self) -> bool:
         """Can anything be announced from here? The NIC is there with carrier, or lost it only just now, and the switch works."""
-        return not self._guard.problem and (self._usable() or self._clock.now() - self._usable_at < CARRIER_DEBOUNCE_S)
+        briefly = self._lost_at is None or self._clock.now() - self._lost_at < CARRIER_DEBOUNCE_S
+        return not self._guard.problem and (self._usable() or briefly)
+
+    def nic_changed(self) -> None:
+        """The kernel reported the NIC: note when its carrier was lost."""
+        if self._usable():
+            self._lost_at = None
+        elif self._lost_at is None:
+            self._lost_at = self._clock.now()
 
     def tick(self) -> None:
         """Called at least twice a second."""
-        if self._usable():
-            self._usable_at = self._clock.now()
+        self.nic_changed()
         able = self.node_able()
         if able != self._was_able:
             self._was_able = able

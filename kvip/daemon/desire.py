@@ -14,7 +14,7 @@ from kvip.core.desired import SERVICE_NAME_LABEL, Rules, Surroundings, Wish, add
 from kvip.core.diff import Wanted
 from kvip.core.facts import Facts
 from kvip.core.ledger import Claimant, Ledger
-from kvip.core.model import Link, ServiceKey, Uid, Vip
+from kvip.core.model import Link, ServiceKey, Vip
 from kvip.core.objects import EndpointSlice, Node, Service
 from kvip.daemon.publisher import Publisher
 from kvip.daemon.reserved import Reserved
@@ -130,7 +130,7 @@ class Desire:
         asked = self.ledger.claims_of(key)
         touched = self.ledger.claim(wish, since=self._clock.wall().isoformat(timespec="seconds"))
         if former is not None and former.uid == wish.uid:
-            self._publisher.withdrawn(wish.uid, asked - set(wish.addresses))
+            self._publisher.withdrawn(key, wish.uid, asked - set(wish.addresses))
         self._wishes[key] = wish
         if wish.local_only:
             self._local_only.add(key)
@@ -138,12 +138,6 @@ class Desire:
             self._local_only.discard(key)
         self._publisher.service_changed(key)
         return touched
-
-    def tell_problems(self) -> None:
-        """Tell every Service whose address was refused why."""
-        for wish in self._wishes.values():
-            if wish.problems:
-                self._publisher.problems(wish)
 
     def former_claimants(self, vip: Vip) -> tuple[Claimant, ...]:
         """Who asked for a VIP that nobody asks for any more; each answer is given once."""
@@ -153,7 +147,7 @@ class Desire:
         """Claims by the journal of a former daemon: what of them is not asked for now is ours to remove from status."""
         for vip, claimants in claims.items():
             for claimant in claimants:
-                self._publisher.withdrawn(Uid(claimant.uid), (vip,))
+                self._publisher.withdrawn(claimant.service, claimant.uid, (vip,))
 
     def wanted(
         self,

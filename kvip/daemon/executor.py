@@ -32,6 +32,10 @@ TakeOrAdopt = TypeVar("TakeOrAdopt", Take, Adopt)
 IN_DOUBT = "the kernel announced a change; reading anew"
 
 
+NO_PERMIT = "no permit"
+PERMIT_ENDED = "permit ended while binding"
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one action, in the kernel's own words. `problem` "" = confirmed."""
 
@@ -125,7 +129,7 @@ class Executor:
             for action, (result, problem) in zip(allowed, self._binding.bind("add", [(a.vip, a.link) for a in allowed]), strict=True):
                 if not problem and self._permit(action.vip) is None:
                     self._binding.remove([result.operation.address])
-                    problem = "permit ended while binding"
+                    problem = PERMIT_ENDED
                 if problem:
                     self._take_out([action.vip])
                 else:
@@ -226,7 +230,7 @@ class Executor:
         allowed = [action for action in part if self._permit(action.vip) is not None]
         if epoch != self._epoch:
             allowed = []
-        refused = [Done(action=action, problem="no permit") for action in part if action not in allowed]
+        refused = [Done(action=action, problem=NO_PERMIT) for action in part if action not in allowed]
         try:
             self._guard.admit({action.vip: action.link.name for action in allowed})
         except SwitchError as error:

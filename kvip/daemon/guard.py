@@ -55,13 +55,14 @@ class Guard:
 
     def install(self, nics: Iterable[str], places: Mapping[Vip, str]) -> None:
         """At start: the rules, with these VIPs silent and nothing alive. Raises SwitchError."""
+        if self._switch is None:
+            return
         self._nics = tuple(dict.fromkeys(nics))
         self._places = dict(places)
         self._admitted.clear()
         self._armed = False
-        if self._switch is not None:
-            self._switch.install(nics=self._nics, vips=self._places)
-            self._installed = True
+        self._switch.install(nics=self._nics, vips=self._places)
+        self._installed = True
 
     def admit(self, places: Mapping[Vip, str]) -> None:
         """Let these VIPs through while valid. Raises SwitchError: then nothing of them may be bound."""

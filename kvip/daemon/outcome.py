@@ -56,6 +56,8 @@ class Outcome:
         """A fence withdrew everything."""
         self._publisher.stopped_all()
         self._asked_at.clear()
+        if not self._removed_at_start:
+            self._left_over.clear()
         self._conflicts.clear()
 
     def confirmed(self, done: Done) -> bool:

@@ -151,6 +151,7 @@ class Parts:
             status=self.status,
             events=self.events,
             speaks=self.wires.speaks,
+            clock=self.clock,
         )
         self.journal = journals.JournalWriter(
             Path(settings.state_dir),
@@ -205,7 +206,7 @@ class Parts:
             restart_announcements=self.announcer.restart_on,
             check_rules=self.wires.check_rules,
             audited=self.wires.audited,
-            on_nic=lambda: self.reconcile.on_permit_changed(),
+            on_nic=self.wires.nic_changed,
             wake=lambda: self.reconcile.wake(),
             nic=link.name,
             audit_interval_s=settings.audit_interval_s,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
+from kvip.clock import Clock
 from kvip.core.desired import Wish
 from kvip.core.ledger import Claimant, Ledger
 from kvip.core.model import ServiceKey, Uid, Vip
@@ -18,6 +19,23 @@ from kvip.kube.events import EventWriter
 from kvip.kube.status import StatusWriter, merge_ingress
 
 log = logging.getLogger(__name__)
+
+
+LATE_WRITE_S = 5.0
+"""A status write of another node that was under way may still show a withdrawn VIP for so long."""
+
+
+class _Withdrawn:
+    """VIPs that a Service no longer asks for, and when the last of them was withdrawn."""
+
+    def __init__(self, service: ServiceKey) -> None:
+        self.service = service
+        self.vips: set[Vip] = set()
+        self.at = 0.0
+
+    def note(self, vips: Iterable[Vip], at: float) -> None:
+        self.vips.update(vips)
+        self.at = at
 
 
 class Publisher:
@@ -35,7 +53,9 @@ class Publisher:
         status: StatusWriter,
         events: EventWriter,
         speaks: Callable[[Uid], bool],
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._speaks = speaks
         self._node = node
         self._ledger = ledger
@@ -44,7 +64,8 @@ class Publisher:
         self._events = events
         self._nic: dict[Vip, str] = {}
         self._told: dict[Vip, set[Uid]] = {}
-        self._withdrawn: dict[Uid, set[Vip]] = {}
+        self._withdrawn: dict[Uid, _Withdrawn] = {}
+        self._untold: dict[Uid, Wish] = {}
 
     def announced(self, vip: Vip, nic: str) -> None:
         """The VIP's first frame left."""
@@ -74,11 +95,29 @@ class Publisher:
             self._post(claimant, "VIPSwept", f"{vip} was left behind on {self._node} and has been removed")
 
     def problems(self, wish: Wish) -> None:
-        """Tell the Service why what it asks for is not bound."""
+        """Tell the Service why what it asks for is not bound, as soon as this node speaks for it."""
+        self._untold.pop(wish.uid, None)
+        if wish.problems:
+            self._untold[wish.uid] = wish
+            self._tell_problems(wish)
+
+    def _tell_problems(self, wish: Wish) -> None:
         if not self._speaks(wish.uid):
             return
+        del self._untold[wish.uid]
         for problem in wish.problems:
             self._events.post(wish.key, wish.uid, reason=problem.reason, message=problem.message, warning=True)
+
+    def catch_up(self) -> None:
+        """What could not be said or written while another node spoke, or while nobody did."""
+        for wish in tuple(self._untold.values()):
+            self._tell_problems(wish)
+        for uid, withdrawn in tuple(self._withdrawn.items()):
+            service = self._services().get(withdrawn.service)
+            if service is None or service.metadata.uid != uid:
+                self.forget(uid)
+            elif self._speaks(uid):
+                self.service_changed(withdrawn.service)
 
     def conflict(self, vip: Vip, claimants: Iterable[Claimant], *, nic: str) -> None:
         """The VIP's address is on this node without kvip's mark."""
@@ -103,9 +142,9 @@ class Publisher:
             message = f"{stray.message} (on {self._node})"
             self._events.post(owner.service, owner.uid, reason="StrayAddress", message=message, warning=True)
 
-    def withdrawn(self, uid: Uid, vips: Iterable[Vip]) -> None:
+    def withdrawn(self, service: ServiceKey, uid: Uid, vips: Iterable[Vip]) -> None:
         """The Service (of this UID) no longer asks for these VIPs: their status entries are ours to remove."""
-        self._withdrawn.setdefault(uid, set()).update(vips)
+        self._withdrawn.setdefault(uid, _Withdrawn(service)).note(vips, self._clock.now())
 
     def service_changed(self, key: ServiceKey) -> None:
         """Bring the Service's status in line with what is announced from here."""
@@ -113,30 +152,39 @@ class Publisher:
         if service is None:
             return
         uid = Uid(service.metadata.uid)
-        mine = sorted(vip for vip in self._ledger.claims_of(key) if vip in self._nic)
+        # The cache may hold a Service of this name that the ledger does not know yet.
+        asked = {vip for vip in self._ledger.claims_of(key) if uid in self._ledger.claimants(vip)}
+        gone = self._still_shown(service, uid, asked)
+        mine = sorted(vip for vip in asked if vip in self._nic)
         if not mine and not self._speaks(uid):
             return
         for vip in mine:
-            self._tell_bound(vip, uid, key)
-        shown = {entry.ip for entry in service.ingress}
-        gone = (self._withdrawn.get(uid, set()) - self._ledger.claims_of(key)) & shown
-        if uid in self._withdrawn and not gone:
-            del self._withdrawn[uid]
+            self._tell_bound(vip, uid)
         entries = merge_ingress(service.ingress, add=mine, remove=sorted(gone))
         if entries is not None:
             self._status.set_ingress(service, entries)
 
+    def _still_shown(self, service: Service, uid: Uid, asked: set[Vip]) -> set[Vip]:
+        """VIPs in the status that were withdrawn; forgets what is shown no more."""
+        withdrawn = self._withdrawn.get(uid)
+        if withdrawn is None:
+            return set()
+        gone = (withdrawn.vips - asked) & {entry.ip for entry in service.ingress}
+        if not gone and self._clock.now() - withdrawn.at > LATE_WRITE_S:
+            del self._withdrawn[uid]
+        return gone
+
     def forget(self, uid: Uid) -> None:
         """The Service of this UID is gone."""
         self._withdrawn.pop(uid, None)
+        self._untold.pop(uid, None)
 
-    def _tell_bound(self, vip: Vip, uid: Uid, key: ServiceKey) -> None:
+    def _tell_bound(self, vip: Vip, uid: Uid) -> None:
         told = self._told.setdefault(vip, set())
-        if uid not in told:
+        claimant = self._ledger.claimants(vip).get(uid)
+        if uid not in told and claimant is not None:
             told.add(uid)
-            claimant = self._ledger.claimants(vip).get(uid)
-            if claimant is not None:
-                self._post(claimant, "VIPBound", f"{vip} is bound and announced on {self._node} ({self._nic[vip]})")
+            self._post(claimant, "VIPBound", f"{vip} is bound and announced on {self._node} ({self._nic[vip]})")
 
     def _post(self, claimant: Claimant, reason: str, message: str, *, warning: bool = False) -> None:
         self._events.post(claimant.service, claimant.uid, reason=reason, message=message, warning=warning)

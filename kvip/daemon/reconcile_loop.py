@@ -86,7 +86,6 @@ class ReconcileLoop:
 
     def on_permit_changed(self) -> None:
         """The election was won, or everything was withdrawn."""
-        self._desire.tell_problems()
         self.on_vips({*self._desire.ledger.vips(), *self._facts.marked()})
 
     def on_vips(self, vips: Iterable[Vip]) -> None:
@@ -102,10 +101,6 @@ class ReconcileLoop:
     def at(self, vip: Vip, when: float) -> None:
         """Look at the VIP again then."""
         self._retry[vip] = when
-
-    def now(self, vip: Vip) -> None:
-        """Look at the VIP again at once."""
-        self.on_vips((vip,))
 
     def doubt(self) -> None:
         """The facts may be wrong."""
@@ -139,10 +134,14 @@ class ReconcileLoop:
                 await asyncio.sleep(0)
                 continue
             try:
-                async with asyncio.timeout(TICK_S):
+                async with asyncio.timeout(self._pause_s()):
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    def _pause_s(self) -> float:
+        soonest = min(self._retry.values(), default=float("inf"))
+        return min(TICK_S, max(0.001, soonest - self._clock.now()))
 
     def _notice_knowledge(self) -> None:
         """What was planned while the caches were not current came to nothing: plan it again once they are."""

@@ -14,11 +14,13 @@ from kvip.core import diff
 from kvip.core.facts import Facts
 from kvip.core.model import Address, Link, Vip
 from kvip.daemon.desire import Desire
-from kvip.daemon.executor import IN_DOUBT, Done, Executor
+from kvip.daemon.executor import IN_DOUBT, NO_PERMIT, PERMIT_ENDED, Done, Executor
 from kvip.daemon.guard import Guard
 from kvip.daemon.outcome import Outcome
 
 RETRY_S = 1.0
+DOUBT_RETRY_S = 0.02
+"""A dump, which ends the doubt, takes some milliseconds."""
 LONGEST_RETRY_S = 60.0
 REFUSED_AFTER = 3
 """Failures in a row after which this node leaves a VIP to others (PROTOCOL T5)."""
@@ -42,9 +44,6 @@ class Again(Protocol):
 
     def at(self, vip: Vip, when: float) -> None:
         """Look at the VIP again then."""
-
-    def now(self, vip: Vip) -> None:
-        """Look at the VIP again at once."""
 
     def doubt(self) -> None:
         """The facts may be wrong: read them anew."""
@@ -154,7 +153,10 @@ class Turn:
     def _judge(self, result: Done, again: Again) -> None:
         vip = result.action.vip
         if result.problem == IN_DOUBT:
-            again.now(vip)
+            again.at(vip, self._clock.now() + DOUBT_RETRY_S)
+            return
+        if result.problem in (NO_PERMIT, PERMIT_ENDED):
+            # Nothing is wrong with binding here; a permit that is won again marks the VIP again.
             return
         if self._outcome.confirmed(result):
             self._failures.pop(vip, None)

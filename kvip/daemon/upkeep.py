@@ -70,10 +70,11 @@ class Upkeep:
             self._cause = cause
         self._wake()
 
-    def doubt_rules(self) -> None:
-        """Someone may have changed the switch's rules."""
+    def doubt_rules(self, *, wake: bool = True) -> None:
+        """Someone may have changed the switch's rules; `wake` False = look at the next turn."""
         self._rules_doubted = True
-        self._wake()
+        if wake:
+            self._wake()
 
     def on_link(self, link: Link | None, index: IfIndex, present: bool) -> None:
         """A NIC appeared, changed or vanished."""

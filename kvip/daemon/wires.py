@@ -75,9 +75,16 @@ class DaemonWires:
     def tick(self) -> None:
         """At least twice a second: what hangs on time."""
         self._parts.demand.tick()
+        if self._parts.desire.synced:
+            self._parts.publisher.catch_up()
         self._parts.guard.others(frozenset(vip for vip in self._parts.facts.proxied() if self._parts.ledger.claimants(vip)))
         if self._parts.guard.problem:
-            self._parts.upkeep.doubt_rules()
+            self._parts.upkeep.doubt_rules(wake=False)
+
+    def nic_changed(self) -> None:
+        """The VIPs' NIC changed, appeared or vanished."""
+        self._parts.demand.nic_changed()
+        self._parts.reconcile.on_permit_changed()
 
     def audited(self) -> None:
         """An audit read the kernel: look at every VIP."""

@@ -22,6 +22,7 @@ from kvip.kernel.batches import OpResult, vip_address
 from kvip.kernel.switch import Expired, Late
 
 ETH0 = Link(index=IfIndex(2), name="eth0", mac=b"\2\0\0\0\0\1", up=True, carrier=True)
+ETH1 = Link(index=IfIndex(3), name="eth1", mac=b"\2\0\0\0\0\2", up=True, carrier=True)
 IPVS0 = Link(index=IfIndex(9), name="kube-ipvs0", mac=b"\2\0\0\0\0\x09", up=False, carrier=False)
 VIP, OTHER, THIRD = Vip("192.0.2.7"), Vip("192.0.2.8"), Vip("192.0.2.9")
 WEB, API = ServiceKey("default/web"), ServiceKey("default/api")

@@ -149,6 +149,7 @@ class House:
             status=self.status,
             events=self.events,
             speaks=self.wires.speaks,
+            clock=self.clock,
         )
         self.desire = Desire(
             ledger=self.ledger,
@@ -258,14 +259,24 @@ class House:
         """Run `story()` beside the reconcile loop, on an event loop whose pauses move the clock."""
 
         async def scene():
-            task = asyncio.create_task(self.reconcile.run())
+            self.task = asyncio.create_task(self.reconcile.run())
             try:
                 await asyncio.sleep(0.01)
                 await story()
             finally:
-                task.cancel()
-                (result,) = await asyncio.gather(task, return_exceptions=True)
+                result = await self.stop()
             assert isinstance(result, asyncio.CancelledError), result
 
         with asyncio.Runner(loop_factory=lambda: ClockLoop(self.clock)) as runner:
             runner.run(scene())
+
+    async def stop(self):
+        """End the reconcile loop; returns how it ended."""
+        self.task.cancel()
+        (result,) = await asyncio.gather(self.task, return_exceptions=True)
+        return result
+
+    async def start_again(self):
+        """The reconcile loop ended, and is started anew."""
+        await self.stop()
+        self.task = asyncio.create_task(self.reconcile.run())
