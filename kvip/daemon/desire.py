@@ -131,6 +131,8 @@ class Desire:
         touched = self.ledger.claim(wish, since=self._clock.wall().isoformat(timespec="seconds"))
         if former is not None and former.uid == wish.uid:
             self._publisher.withdrawn(key, wish.uid, asked - set(wish.addresses))
+        elif former is not None:
+            self._publisher.forget(former.uid)
         self._wishes[key] = wish
         if wish.local_only:
             self._local_only.add(key)

@@ -144,7 +144,9 @@ class Publisher:
 
     def withdrawn(self, service: ServiceKey, uid: Uid, vips: Iterable[Vip]) -> None:
         """The Service (of this UID) no longer asks for these VIPs: their status entries are ours to remove."""
-        self._withdrawn.setdefault(uid, _Withdrawn(service)).note(vips, self._clock.now())
+        gone = set(vips)
+        if gone:
+            self._withdrawn.setdefault(uid, _Withdrawn(service)).note(gone, self._clock.now())
 
     def service_changed(self, key: ServiceKey) -> None:
         """Bring the Service's status in line with what is announced from here."""

@@ -71,6 +71,8 @@ class FakeElector:
         self.heard_of.append(set(vips))
 
     def fence(self, reason):
+        if not self.permits:
+            return
         self.fences.append(reason)
         self.permits = False
         self.house.wires.fenced(reason)
@@ -228,7 +230,7 @@ class House:
 
     def _on_nic(self):
         self.nic_changes.append(self.clock.now())
-        self.reconcile.on_permit_changed()
+        self.wires.nic_changed()
 
     async def _read_links(self):
         self.on_read_links()
@@ -244,6 +246,11 @@ class House:
             key = f"{each.metadata.namespace}/{each.metadata.name}"
             self.services.store[key] = each
             self.reconcile.on_service(key)
+
+    def read(self, *services):
+        """These Services exist, and are read one by one; returns the VIPs that are to be looked at again."""
+        self.apply(*services)
+        return set().union(*(self.desire.read(f"{each.metadata.namespace}/{each.metadata.name}") for each in services))
 
     def delete(self, key=WEB):
         del self.services.store[key]

@@ -1,9 +1,6 @@
 """The hand on the switch: what is let through, what happens when rules vanish or cannot be changed, and what a failure is called."""
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kvip import metrics
 from kvip.clock import ManualClock
@@ -69,7 +66,9 @@ def test_what_is_silenced_is_known_but_does_not_answer_and_what_is_removed_is_no
 
 @pytest.mark.parametrize("call", ["admit", "silence", "remove"])
 def test_nothing_to_change_asks_the_kernel_nothing(bench, call):
-    {"admit": lambda: bench.guard.admit({}), "silence": lambda: bench.guard.silence({}), "remove": lambda: bench.guard.remove([VIP])}[call]()
+    {"admit": lambda: bench.guard.admit({}), "silence": lambda: bench.guard.silence({}), "remove": lambda: bench.guard.remove([VIP])}[
+        call
+    ]()
     assert bench.log == []
 
 
@@ -266,87 +265,8 @@ def test_k8_without_a_switch_every_call_succeeds_and_it_is_called_weak():
     assert (guard.weak, guard.admitted(VIP), guard.covers("eth0"), guard.owns(7)) == (True, True, True, False)
 
 
-@pytest.mark.xfail(strict=True, reason="Guard.install notes places even without a switch, and Guard.remove never forgets them there")
 def test_k8_without_a_switch_nothing_is_known_to_it():
     guard = Guard(None)
     guard.install(["eth0"], {VIP: "eth0"})
     guard.remove([VIP])
     assert not guard.guards(VIP)
-
-
-# -- whatever happens --------------------------------------------------------------------------------------------------
-
-CALLS = ("install", "admit", "silence", "remove", "others", "arm_first", "rearm", "disarm")
-VIPS = st.sets(st.sampled_from([VIP, OTHER, THIRD]), min_size=1)
-
-
-class AnyStory(RuleBasedStateMachine):
-    """Calls, refusals and flushes in any order; a reason to fence is followed by a disarm, as an election does."""
-
-    def __init__(self):
-        super().__init__()
-        self.bench = Bench()
-        self.let_through = set()
-        self.until = None
-
-    def judge(self, problem):
-        if problem:
-            self.bench.guard.disarm()
-            self.until = None
-
-    @rule(vips=VIPS)
-    def admit(self, vips):
-        try:
-            self.bench.guard.admit(dict.fromkeys(vips, "eth0"))
-        except SwitchError:
-            pass
-        else:
-            self.let_through |= vips
-
-    @rule(vips=VIPS)
-    def silence(self, vips):
-        self.bench.guard.silence(dict.fromkeys(vips, "eth0"))
-        if "silence" not in self.bench.switch.fails:
-            self.let_through -= vips
-
-    @rule(seconds=st.floats(0.1, 3))
-    def arm(self, seconds):
-        self.until = self.bench.clock.now() + seconds
-        self.judge(self.bench.guard.arm(self.until))
-
-    @rule()
-    def check(self):
-        self.judge(self.bench.guard.check())
-
-    @precondition(lambda self: not self.bench.switch.fails)
-    @rule()
-    def recover(self):
-        self.check()
-        self.check()
-        assert self.bench.guard.problem == ""
-        assert self.bench.switch.there
-
-    @rule(seconds=st.floats(0.1, 2))
-    def wait(self, seconds):
-        self.bench.clock.advance(seconds)
-
-    @precondition(lambda self: self.bench.switch.there)
-    @rule()
-    def flush(self):
-        self.bench.switch.flush()
-
-    @rule(calls=st.sets(st.sampled_from(CALLS), max_size=2))
-    def refuse(self, calls):
-        self.bench.switch.fails = calls
-
-    @invariant()
-    def nothing_answers_beyond_what_was_let_through_and_valid(self):
-        switch = self.bench.switch
-        if switch.there:
-            answering = {vip for vip in switch.places if switch.answers(vip)}
-            assert answering <= self.let_through
-            assert not answering or (switch.until or 0) <= (self.until or switch.until or 0)
-
-
-TestAnyStory = AnyStory.TestCase
-TestAnyStory.settings = settings(max_examples=40, stateful_step_count=20)

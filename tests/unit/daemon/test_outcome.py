@@ -16,12 +16,6 @@ def house():
     return House()
 
 
-def read(house, *services):
-    house.apply(*services)
-    for each in services:
-        house.desire.read(f"{each.metadata.namespace}/{each.metadata.name}")
-
-
 def taken(house, vip=VIP):
     house.know(marked(vip))
     assert house.outcome.confirmed(Done(action=Take(vip=vip, link=ETH0)))
@@ -53,7 +47,7 @@ class Counted:
 
 
 def test_what_the_kernel_did_not_confirm_is_to_be_tried_again_and_nobody_is_told(house, caplog):
-    read(house, service(VIP))
+    house.read(service(VIP))
     caplog.set_level(logging.INFO)
     assert not house.outcome.confirmed(Done(action=Take(vip=VIP, link=ETH0), problem="errno 1"))
     assert not let_go(house, problem="errno 1")
@@ -62,7 +56,7 @@ def test_what_the_kernel_did_not_confirm_is_to_be_tried_again_and_nobody_is_told
 
 
 def test_the_time_to_the_first_frame_counts_from_the_first_mark_and_once(house):
-    read(house, service(VIP))
+    house.read(service(VIP))
     total, count = metrics.take_seconds._sum.get(), sum(bucket.get() for bucket in metrics.take_seconds._buckets)
     house.outcome.asked(VIP, 1000.0)
     house.outcome.asked(VIP, 1002.0)
@@ -86,7 +80,7 @@ def test_a_wait_that_ended_without_a_frame_is_not_measured(house, end):
 
 def test_the_services_that_asked_hear_of_the_release(house):
     swept = Counted(metrics.swept_total)
-    read(house, service(VIP))
+    house.read(service(VIP))
     taken(house)
     gone(house)
     assert let_go(house)
@@ -96,7 +90,7 @@ def test_the_services_that_asked_hear_of_the_release(house):
 
 @pytest.mark.parametrize("reason", ["no permit", "wrong NIC", "no local endpoint"])
 def test_a_vip_that_goes_elsewhere_is_not_told_as_released(house, reason):
-    read(house, service(VIP))
+    house.read(service(VIP))
     taken(house)
     house.publisher.announced(VIP, "eth0")
     house.events.posted.clear()
@@ -105,7 +99,7 @@ def test_a_vip_that_goes_elsewhere_is_not_told_as_released(house, reason):
 
 
 def test_after_a_release_the_vip_counts_as_announced_no_more(house):
-    read(house, service(VIP))
+    house.read(service(VIP))
     taken(house)
     house.outcome.announced(VIP, 1001.0)
     let_go(house, reason="no permit")
@@ -115,7 +109,7 @@ def test_after_a_release_the_vip_counts_as_announced_no_more(house):
 
 
 def test_a_stray_place_that_goes_leaves_the_vip_announced(house):
-    read(house, service(VIP))
+    house.read(service(VIP))
     taken(house)
     house.outcome.announced(VIP, 1001.0)
     house.status.written.clear()
@@ -137,7 +131,7 @@ def test_i3_a_marked_address_that_never_had_an_owner_is_counted_as_swept(house):
 def left_behind(house, *vips, removed=False):
     """A former daemon's addresses with their claimants by its journal."""
     former = House()
-    read(former, *(service(*vips, uid="uid-9"),))
+    former.read(service(*vips, uid="uid-9"))
     house.outcome.found_at_start({vip: tuple(former.ledger.claimants(vip).values()) for vip in vips}, removed=removed)
 
 
@@ -153,7 +147,7 @@ def test_an_address_left_behind_whose_service_is_gone_is_swept_with_its_former_o
 
 def test_an_address_left_behind_that_is_adopted_is_an_ordinary_one_from_then_on(house):
     left_behind(house, VIP)
-    read(house, service(VIP, uid="uid-9"))
+    house.read(service(VIP, uid="uid-9"))
     house.know(marked())
     assert house.outcome.confirmed(Done(action=Adopt(vip=VIP, link=ETH0)))
     gone(house)
@@ -161,14 +155,13 @@ def test_an_address_left_behind_that_is_adopted_is_an_ordinary_one_from_then_on(
     assert house.events.told() == [("VIPReleased", "uid-9")]
 
 
-@pytest.mark.xfail(strict=True, reason="Outcome keeps a left-over that a fence removed: the VIP's ordinary release much later is told as VIPSwept")
 def test_an_address_left_behind_that_a_fence_removed_and_was_taken_again_is_an_ordinary_one(house):
     swept = Counted(metrics.swept_total)
     left_behind(house, VIP)
     house.know(marked())
     house.executor.fence()
     house.outcome.withdrawn()
-    read(house, service(VIP, uid="uid-9"))
+    house.read(service(VIP, uid="uid-9"))
     taken(house)
     gone(house)
     let_go(house)
@@ -186,7 +179,7 @@ def test_an_address_left_behind_that_another_node_holds_now_was_not_swept(house)
 def test_what_was_removed_at_start_is_swept_once_every_service_was_read_unless_asked_for(house):
     swept = Counted(metrics.swept_total)
     left_behind(house, VIP, OTHER, removed=True)
-    read(house, service(OTHER, key=API, uid="uid-2"))
+    house.read(service(OTHER, key=API, uid="uid-2"))
     house.outcome.report_left_over()
     house.outcome.report_left_over()
     assert house.events.told() == [("VIPSwept", "uid-9")]
@@ -204,7 +197,7 @@ def test_what_is_only_silent_since_the_start_is_not_reported_as_removed(house):
 
 def test_i6_a_vip_bound_without_the_mark_is_told_once_until_it_ends(house):
     conflicts = Counted(metrics.conflicts_total)
-    read(house, service(VIP))
+    house.read(service(VIP))
     for _ in range(3):
         house.outcome.conflict(VIP, unmarked())
     assert house.events.told() == [("VIPConflict", "uid-1")]

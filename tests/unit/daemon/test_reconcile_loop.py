@@ -1,4 +1,4 @@
-"""The reconcile loop: what is marked is read, planned and done; what failed comes back in time; and without news it rests."""
+"""The reconcile loop: what is marked is read, planned and done, and what failed comes back in time."""
 
 import asyncio
 import errno
@@ -10,7 +10,7 @@ from kvip import metrics
 from kvip.core.model import ServiceKey, Vip
 from kvip.daemon.reconcile_loop import SERVICES_PER_TURN, TICK_S
 from kvip.errors import NetlinkError
-from tests.unit.daemon.fake_ports import API, ETH0, LIFETIME_S, OTHER, VIP, WEB, marked, node, service, unmarked
+from tests.unit.daemon.fake_ports import API, ETH0, ETH1, LIFETIME_S, OTHER, VIP, WEB, marked, node, service, unmarked
 from tests.unit.daemon.house import House
 
 INTERRUPTED = NetlinkError(errno.EINTR, "dump", "all addresses")
@@ -22,161 +22,7 @@ def house():
 
 
 def many(count):
-    return [
-        service(Vip(f"10.0.{n >> 8}.{n & 255}"), key=ServiceKey(f"default/s{n}"), uid=f"uid-{n}")
-        for n in range(1, count + 1)
-    ]
-
-
-async def turns_in(house, seconds):
-    """How often the loop turns while this time passes."""
-    before = house.turns
-    await asyncio.sleep(seconds)
-    return house.turns - before
-
-
-# -- coming to rest ----------------------------------------------------------------------------------------------------
-
-RESTFUL = 10 / TICK_S + 2
-"""Turns in 10 s with nothing to do: the ticks."""
-
-
-def rest(house):
-    """Nothing special."""
-
-
-def held(house):
-    house.apply(service(VIP))
-
-
-def failing(house):
-    held(house)
-    house.kernel.refuse[VIP] = errno.EINVAL
-
-
-def in_conflict(house):
-    held(house)
-    house.kernel.put(unmarked())
-
-
-def contested(house):
-    held(house)
-    house.asking.taken = {VIP}
-
-
-def unsynced(house):
-    held(house)
-    house.services.current = False
-
-
-def without_permit(house):
-    held(house)
-    house.elector.permits = False
-
-
-def without_nic(house):
-    held(house)
-    house.links = []
-
-
-def refused_by_the_switch(house):
-    held(house)
-    house.switch.fails = {"admit"}
-
-
-def unremovable(house):
-    house.kernel.put(marked())
-    house.kernel.refuse[VIP] = errno.EPERM
-
-
-def unreadable_kernel(house):
-    held(house)
-    house.kernel.dump_broken = INTERRUPTED
-
-
-def unreadable_nics(house):
-    held(house)
-    house.links_broken = TimeoutError()
-
-
-def impossible_address(house):
-    house.apply(service("127.0.0.1"))
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        rest,
-        held,
-        failing,
-        in_conflict,
-        contested,
-        unsynced,
-        without_permit,
-        without_nic,
-        refused_by_the_switch,
-        unremovable,
-        unreadable_kernel,
-        unreadable_nics,
-        impossible_address,
-    ],
-)
-def test_no_wake_up_sets_itself(house, state):
-    state(house)
-
-    async def story():
-        await asyncio.sleep(5)
-        assert await turns_in(house, 10) <= RESTFUL + 2 * 10  # At most two more for each retry of one second.
-
-    house.play(story)
-
-
-@pytest.mark.parametrize("state", [rest, held, in_conflict, contested, unsynced, without_permit, without_nic, impossible_address])
-def test_with_nothing_to_do_the_loop_only_ticks_and_asks_the_kernel_nothing(house, state):
-    state(house)
-
-    async def story():
-        await asyncio.sleep(5)
-        dumps = house.kernel.dumps
-        assert await turns_in(house, 10) <= RESTFUL
-        assert house.kernel.dumps == dumps
-
-    house.play(story)
-
-
-@pytest.mark.xfail(
-    strict=True, reason="DaemonWires.tick calls Upkeep.doubt_rules, which wakes the loop that just ticked: it spins without ever yielding"
-)
-def test_k7_a_switch_that_cannot_be_put_back_is_tried_again_at_each_tick_and_not_without_end(house):
-    async def story():
-        house.apply(service(VIP))
-        await asyncio.sleep(1)
-        house.switch.flush()
-        house.switch.fails = {"install"}
-        house.upkeep.doubt_rules()
-        assert await turns_in(house, 10) <= RESTFUL + 5
-
-    house.play(story)
-
-
-@pytest.mark.xfail(
-    strict=True, reason="Turn marks a VIP in doubt dirty at once while the dump that would end the doubt waits out its pause: the loop spins"
-)
-@pytest.mark.parametrize("action", ["let_go", "refresh"])
-def test_what_is_in_doubt_while_no_dump_succeeds_is_not_tried_without_end(house, action):
-    async def story():
-        house.apply(service(VIP))
-        await asyncio.sleep(1)
-        house.kernel.dump_broken = INTERRUPTED
-        house.upkeep.on_address(marked(OTHER), True)
-        await asyncio.sleep(0.1)
-        if action == "let_go":
-            house.delete()
-        else:
-            await asyncio.sleep(LIFETIME_S / 2)
-        assert await turns_in(house, 10) <= RESTFUL + 2 * 10
-
-    house.play(story)
+    return [service(Vip(f"10.0.{n >> 8}.{n & 255}"), key=ServiceKey(f"default/s{n}"), uid=f"uid-{n}") for n in range(1, count + 1)]
 
 
 # -- from a mark to the kernel -----------------------------------------------------------------------------------------
@@ -232,6 +78,7 @@ def test_i5_what_changed_while_the_caches_were_not_current_is_read_once_they_are
         house.apply(service(OTHER, key=API, uid="uid-2"))
         await asyncio.sleep(5)
         assert house.kernel.ours() == {VIP}
+        assert set(house.ledger.vips()) == {VIP}
         house.services.current = True
         house.reconcile.wake()
         await asyncio.sleep(0.001)
@@ -273,6 +120,37 @@ def test_a_node_that_takes_a_vips_address_withdraws_it(house):
         await asyncio.sleep(0.001)
         assert house.kernel.ours() == set()
         assert ("InvalidAddress", "uid-1") in house.events.told()
+
+    house.play(story)
+
+
+def test_a_network_that_this_node_joins_makes_its_broadcast_address_no_vip(house):
+    broadcast = Vip("192.0.2.255")
+
+    async def story():
+        house.apply(service(broadcast))
+        await asyncio.sleep(1)
+        assert house.kernel.ours() == {broadcast}
+        own = unmarked(Vip("192.0.2.2"))
+        house.kernel.put(own)
+        house.upkeep.on_address(own, True)
+        await asyncio.sleep(0.001)
+        assert list(house.kernel.table.values()) == [own]
+        assert ("InvalidAddress", "uid-1") in house.events.told()
+
+    house.play(story)
+
+
+def test_the_election_hears_what_a_turn_dealt_with(house):
+    async def story():
+        house.apply(service(VIP))
+        await asyncio.sleep(1)
+        house.elector.permits = {OTHER}
+        house.elector.heard_of.clear()
+        house.elector.demand_changed = lambda vips: house.elector.heard_of.append((set(vips), house.demand.held(VIP)))
+        house.wires.won([VIP])
+        await asyncio.sleep(0.001)
+        assert house.elector.heard_of == [({VIP}, False)]
 
     house.play(story)
 
@@ -397,7 +275,8 @@ def test_k7_rules_that_someone_flushed_are_put_back_and_the_vip_stays_bound(hous
 
 
 def test_a_failing_bind_comes_back_in_its_time_and_succeeds(house):
-    failing(house)
+    house.apply(service(VIP))
+    house.kernel.refuse[VIP] = errno.EINVAL
     tries = []
 
     async def story():
@@ -425,7 +304,9 @@ def test_k9_lifetimes_are_renewed_before_two_thirds_are_gone_a_share_per_tick(ho
             renewed.append(sum(1 for call, _ in house.log if call == "replace"))
         assert sum(renewed) == 1200
         assert max(renewed) <= 512
-        assert all(bound.expires_at - house.clock.now() > LIFETIME_S / 3 for vip in house.facts.marked() for bound in house.facts.bound(vip))
+        assert all(
+            bound.expires_at - house.clock.now() > LIFETIME_S / 3 for vip in house.facts.marked() for bound in house.facts.bound(vip)
+        )
 
     house.play(story)
 
@@ -443,13 +324,22 @@ def test_a_loop_that_starts_again_looks_at_everything_again(house):
     async def story():
         await asyncio.sleep(1)
         house.services.store[WEB] = service(VIP)
-        house.facts.links.clear()
+        house.links = [ETH0, ETH1]
+        await house.start_again()
+        await asyncio.sleep(0.001)
+        assert house.facts.link("eth1") == ETH1
+        assert house.kernel.ours() == {VIP}
+
+    house.play(story)
+
+
+def test_k7_a_loop_that_starts_again_looks_at_the_rules(house):
+    async def story():
+        await asyncio.sleep(1)
         house.switch.flush()
         await house.start_again()
         await asyncio.sleep(0.001)
-        assert house.facts.link("eth0") == ETH0
         assert house.switch.there
-        assert house.kernel.ours() == {VIP}
 
     house.play(story)
 

@@ -1,0 +1,201 @@
+"""Asking the segment before a first bind: once for many, again after a failure, and forgotten with the last claim."""
+
+import asyncio
+
+import pytest
+
+from kvip.clock import ManualClock
+from kvip.daemon.probing import Probing
+from kvip.errors import AnnounceError
+from tests.unit.daemon.conflict_bench import ClockLoop
+from tests.unit.daemon.fake_ports import ETH0, OTHER, THIRD, VIP
+
+STRANGER = b"\2\0\0\0\0\x99"
+PROBE_S = 0.15
+
+
+class Watch:
+    """The side of `ConflictWatch` that is asked: hosts answer for their addresses, and the NIC may refuse."""
+
+    def __init__(self):
+        self.asked = []
+        self.hosts = {}
+        self.failures = []
+        self.contested = set()
+
+    async def probe(self, vips, link):
+        self.asked.append(list(vips))
+        await asyncio.sleep(PROBE_S)
+        if self.failures:
+            raise self.failures.pop(0)
+        return {vip: mac for vip, mac in self.hosts.items() if vip in vips}
+
+    def may_bind(self, vip):
+        return vip not in self.hosts and vip not in self.contested
+
+
+class Bench:
+    def __init__(self):
+        self.clock = ManualClock()
+        self.watch = Watch()
+        self.shown = set()
+        self.claimed = {VIP, OTHER, THIRD}
+        self.answers = []  # (seconds since start, VIPs)
+        self.probing = Probing(
+            self.watch,
+            shown=lambda vip: vip in self.shown,
+            claimed=lambda vip: vip in self.claimed,
+            on_answer=lambda vips: self.answers.append((round(self.clock.now() - 1000.0, 3), list(vips))),
+        )
+
+    def play(self, story):
+        async def scene():
+            self.task = asyncio.create_task(self.probing.run())
+            try:
+                await story(self.probing)
+            finally:
+                result = await self.stop()
+            assert isinstance(result, asyncio.CancelledError), result
+
+        with asyncio.Runner(loop_factory=lambda: ClockLoop(self.clock)) as runner:
+            runner.run(scene())
+
+    async def stop(self):
+        self.task.cancel()
+        (result,) = await asyncio.gather(self.task, return_exceptions=True)
+        return result
+
+    async def start_again(self):
+        await self.stop()
+        self.task = asyncio.create_task(self.probing.run())
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def test_many_vips_are_asked_for_together_and_then_free(bench):
+    async def story(probing):
+        assert probing.unprobed(VIP)
+        probing.ask([VIP, OTHER], ETH0)
+        await asyncio.sleep(1)
+        assert not probing.unprobed(VIP)
+        assert not probing.unprobed(OTHER)
+        assert probing.unprobed(THIRD)
+
+    bench.play(story)
+    assert bench.watch.asked == [[VIP, OTHER]]
+    assert bench.answers == [(PROBE_S, [VIP, OTHER])]
+
+
+def test_nobody_is_asked_twice_while_the_answer_is_awaited(bench):
+    async def story(probing):
+        probing.ask([VIP], ETH0)
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(0.01)
+        probing.ask([VIP, OTHER], ETH0)
+        await asyncio.sleep(1)
+
+    bench.play(story)
+    assert bench.watch.asked == [[VIP], [OTHER]]
+
+
+def test_a_later_batch_does_not_wait_for_an_earlier_one(bench):
+    async def story(probing):
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(0.1)
+        probing.ask([OTHER], ETH0)
+        await asyncio.sleep(1)
+
+    bench.play(story)
+    assert bench.answers == [(0.15, [VIP]), (0.25, [OTHER])]
+
+
+def test_an_address_that_somebody_has_is_contested_and_to_be_asked_for_again_when_it_is_over(bench):
+    bench.watch.hosts = {VIP: STRANGER}
+
+    async def story(probing):
+        probing.ask([VIP, OTHER], ETH0)
+        await asyncio.sleep(1)
+        assert probing.contested(VIP)
+        assert not probing.contested(OTHER)
+        bench.watch.hosts = {}
+        assert not probing.contested(VIP)
+        assert probing.unprobed(VIP)
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(1)
+        assert not probing.unprobed(VIP)
+
+    bench.play(story)
+
+
+def test_a_vip_that_had_a_holder_before_is_not_asked_for(bench):
+    bench.shown = {VIP}
+    assert not bench.probing.unprobed(VIP)
+
+
+def test_silence_that_proves_nothing_is_no_answer_and_the_question_comes_again_after_a_second(bench):
+    bench.watch.failures = [AnnounceError("eth0", "it has no carrier")]
+
+    async def story(probing):
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(PROBE_S + 0.9)
+        probing.ask([VIP], ETH0)  # Still waiting: nobody is asked.
+        assert bench.answers == []
+        await asyncio.sleep(0.2)
+        assert probing.unprobed(VIP)
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(1)
+        assert not probing.unprobed(VIP)
+
+    bench.play(story)
+    assert bench.watch.asked == [[VIP], [VIP]]
+    assert [vips for _, vips in bench.answers] == [[VIP], [VIP]]
+
+
+def test_a_failure_of_one_batch_is_not_anothers(bench):
+    bench.watch.failures = [AnnounceError("eth0", "gone")]
+
+    async def story(probing):
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(0.01)
+        probing.ask([OTHER], ETH0)
+        await asyncio.sleep(0.5)
+        assert probing.unprobed(VIP)
+        assert not probing.unprobed(OTHER)
+
+    bench.play(story)
+
+
+def test_what_nobody_claims_any_more_is_forgotten(bench):
+    async def story(probing):
+        probing.ask([VIP, OTHER], ETH0)
+        await asyncio.sleep(1)
+        bench.claimed = {OTHER}
+        probing.tidy()
+        bench.claimed = {VIP, OTHER}
+        assert probing.unprobed(VIP)
+        assert not probing.unprobed(OTHER)
+
+    bench.play(story)
+
+
+@pytest.mark.parametrize("after_s", [0, 0.05])
+def test_a_question_that_was_cut_off_can_be_asked_again(bench, after_s):
+    async def story(probing):
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(after_s)
+        await bench.start_again()
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(1)
+        assert not probing.unprobed(VIP)
+
+    bench.play(story)
+    assert [vips for _, vips in bench.answers] == [[VIP]]
+
+
+def test_switched_off_nothing_is_asked_and_nothing_is_contested():
+    probing = Probing(None, shown=lambda _: False, claimed=lambda _: True, on_answer=lambda _: None)
+    assert not probing.unprobed(VIP)
+    assert not probing.contested(VIP)
