@@ -63,6 +63,17 @@ class LeaseClient:
             raise
         return self._decoder.item(raw)
 
+    async def list_all(self, *, labels: str, deadline_s: float) -> tuple[list[Lease], str]:
+        """The Leases with these labels as etcd has them (no resourceVersion parameter), and the version of the list.
+
+        Raises ApiError; a Lease that cannot be read is one too: what is missing must not count as absent.
+        """
+        raw = await self._api.get(self.collection, params={"labelSelector": labels}, deadline_s=deadline_s)
+        page = self._decoder.page(raw)
+        if page.broken:
+            raise ApiError("GET", self.collection, status=0, reason="Unreadable", message=str(page.broken[0]))
+        return list(page.items), page.resource_version
+
     async def create(
         self,
         name: str,
