@@ -25,6 +25,8 @@ lease_holding = Gauge("kvip_lease_holding", "1 while this node may hold VIPs", r
 lease_valid_seconds = Gauge("kvip_lease_valid_seconds", "Seconds for which this node may still act, 0 = none", registry=registry)
 lease_renewal_failures_total = Counter("kvip_lease_renewal_failures_total", "Renewals that failed or came too late", registry=registry)
 fences_total = Counter("kvip_fences_total", "Fences: everything withdrawn at once", ["reason"], registry=registry)
+claims_held = Gauge("kvip_claims_held", "VIPs that this node holds by the claim records (mode claims)", registry=registry)
+members_alive = Gauge("kvip_members_alive", "Living nodes with a heartbeat, this one included (mode claims)", registry=registry)
 switch_enabled = Gauge("kvip_switch_enabled", "1 with the dead-man's switch, 0 with --switch=false", registry=registry)
 switch_restored_total = Counter(
     "kvip_switch_restored_total", "Times the switch's rules were put back after someone removed them", registry=registry

@@ -32,7 +32,6 @@ class NodeDemand:
         facts: Facts,
         guard: Guard,
         announces: Callable[[Vip], bool],
-        refusals: Callable[[], Iterable[Vip]],
         on_node_changed: Callable[[], None],
         nic: str,
     ) -> None:
@@ -41,7 +40,6 @@ class NodeDemand:
         self._facts = facts
         self._guard = guard
         self._announces = announces
-        self._refusals = refusals
         self._on_node_changed = on_node_changed
         self._nic = nic
         self._lost_at: float | None = None
@@ -51,11 +49,15 @@ class NodeDemand:
         """Every VIP that some Service of ours asks for."""
         return self._desire.ledger.vips()
 
+    def asked(self, vip: Vip) -> bool:
+        """Does any Service ask for it, as far as is known?"""
+        return bool(self._desire.ledger.claimants(vip))
+
     def able(self, vip: Vip) -> bool | None:
         """May this node hold it? None = not known yet."""
         if not self._desire.synced:
             return None
-        if not self._desire.ledger.claimants(vip) or not self.node_able():
+        if not self.asked(vip) or not self.node_able():
             return False
         if any(not bound.address.marked for bound in self._facts.bound(vip)):
             return False
@@ -64,10 +66,6 @@ class NodeDemand:
     def held(self, vip: Vip) -> bool:
         """Is it still bound or announced here?"""
         return self._announces(vip) or any(bound.address.marked for bound in self._facts.bound(vip))
-
-    def refused(self) -> Iterable[Vip]:
-        """VIPs that could not be bound here several times in a row."""
-        return self._refusals()
 
     def shown(self, vip: Vip) -> bool:
         """Does a Service's status show an earlier holder, or is that not known yet?"""

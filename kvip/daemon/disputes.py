@@ -88,10 +88,10 @@ class Disputes:
     def _peer_claims(self, vip: Vip, _mac: bytes) -> None:
         self._executor.disarm()
         self._to_announce.add(vip)
-        self._elector().doubt()
+        self._elector().doubt(vip)
 
     def _defend(self, vip: Vip) -> None:
-        self._elector().doubt()
+        self._elector().doubt(vip)
         self._announce(vip)
 
     def _announce(self, vip: Vip) -> None:

@@ -5,17 +5,18 @@ Input: settings and the parts that an election needs. Output: an `Elector`. It m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from kvip.clock import Clock
+from kvip.core.election.heartbeat import About
 from kvip.core.election.lease import Timers
-from kvip.core.model import Link
-from kvip.core.objects import Lease, Service
+from kvip.core.objects import Service
+from kvip.daemon.claims_loop import ClaimsLoop
+from kvip.daemon.claims_requests import SELECTOR, ClaimsRequests
 from kvip.daemon.demand import NodeDemand
 from kvip.daemon.elector import Elector, Wires
-from kvip.daemon.lease_loop import LeaseLoop
+from kvip.daemon.global_election import GlobalElection
 from kvip.daemon.supervision import Heartbeats
-from kvip.errors import ConfigError
 from kvip.kube.informer import Informer
 from kvip.kube.leases import LeaseClient
 from kvip.settings import Settings
@@ -23,6 +24,8 @@ from kvip.settings import Settings
 
 def lease_filter(settings: Settings) -> dict[str, str]:
     """List parameters for the Leases that the mode needs to see."""
+    if settings.election == "claims":
+        return {"labelSelector": SELECTOR}
     return {"fieldSelector": f"metadata.name={settings.lease_name}"}
 
 
@@ -34,29 +37,35 @@ def build_elector(
     heartbeats: Heartbeats,
     demand: NodeDemand,
     wires: Wires,
-    store: Mapping[str, Lease],
     services: Informer[Service],
-    link: Callable[[], Link | None],
+    about: Callable[[], About],
 ) -> Elector:
-    """The elector of `settings.election`."""
+    """The elector of `settings.election`. `about`: what this node says of itself."""
     timers = Timers(
         lease_duration_s=settings.lease_duration_s,
         renew_deadline_s=settings.renew_deadline_s,
         retry_period_s=settings.retry_period_s,
     )
-    if settings.election != "global":
-        raise ConfigError("election", f"{settings.election!r} is not available in this version; set election=global on every node")
-    return LeaseLoop(
+    if settings.election == "claims":
+        return ClaimsLoop(
+            ClaimsRequests(client, clock),
+            node=settings.node_name,
+            timers=timers,
+            clock=clock,
+            heartbeats=heartbeats,
+            demand=demand,
+            wires=wires,
+            about=about,
+            shared_name=settings.lease_name,
+        )
+    return GlobalElection(
         client,
         name=settings.lease_name,
         node=settings.node_name,
         timers=timers,
         clock=clock,
         heartbeats=heartbeats,
-        on_won=lambda: wires.won(None),
-        on_fence=wires.fenced,
-        on_renewed=wires.renewed,
-        on_heard=wires.heard,
+        wires=wires,
         able=demand.node_able,
         earlier_holder=lambda: not services.synced or any(service.ingress for service in services.store.values()),
     )

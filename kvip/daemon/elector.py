@@ -19,14 +19,14 @@ class Demand(Protocol):
     def vips(self) -> Iterable[Vip]:
         """Every VIP that some Service of ours asks for."""
 
+    def asked(self, vip: Vip) -> bool:
+        """Does any Service ask for it, as far as is known?"""
+
     def able(self, vip: Vip) -> bool | None:
-        """May this node hold it: claimed, eligible here, NIC present with carrier, not in conflict, not refused? None = not known yet."""
+        """May this node hold it: claimed, eligible here, NIC present with carrier, not in conflict? None = not known yet."""
 
     def held(self, vip: Vip) -> bool:
         """Is it still bound, announced or let through by the switch here? A claim is written off only when not."""
-
-    def refused(self) -> Iterable[Vip]:
-        """VIPs that could not be bound here three times in a row; to be held by others."""
 
     def shown(self, vip: Vip) -> bool:
         """Does the status of some Service show that somebody held it before, or is that not known yet (unsynced)?"""
@@ -63,6 +63,10 @@ class Elector(Protocol):
         """Is what it knows fresh enough to decide by?"""
 
     @property
+    def blocked(self) -> str:
+        """Why nothing is taken although this node is alive: a holder of another mode (PROTOCOL G5); "" = nothing in the way."""
+
+    @property
     def valid_until(self) -> float | None:
         """Until when this node may act at all (CLOCK_BOOTTIME seconds); None = not now."""
 
@@ -78,8 +82,11 @@ class Elector(Protocol):
     def speaks(self, uid: Uid) -> bool:
         """Is it this node that tells the Service of this UID what concerns no holder? One live node does."""
 
-    def doubt(self) -> None:
-        """A peer announced a VIP of ours: read again who holds it before anything is answered (PROTOCOL F2)."""
+    def refuse(self, vip: Vip) -> None:
+        """The VIP could not be bound here several times: others are to hold it for a while (PROTOCOL T5)."""
+
+    def doubt(self, vip: Vip) -> None:
+        """A peer announced this VIP of ours: read again who holds it before anything is answered (PROTOCOL F2)."""
 
     def fence(self, reason: str) -> None:
         """Withdraw everything now, and start a new incarnation: the daemon found out that it must not act."""

@@ -1,6 +1,6 @@
-"""Runs the election on the shared Lease: reads, writes, renews, and fences when validity ends.
+"""Runs the election on one shared Lease: reads, writes, renews, and fences when validity ends.
 
-Input: the Lease (by watch and by consistent GET) and the clock. Output: `permit(vip)`, a callback when permission
+Input: the Lease (by watch and by consistent GET) and the clock. Output: until when it is held, a callback when it
 was won, and the fence. It must not touch addresses or frames: the fence callback does, at once and without waiting.
 """
 
@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from kvip import metrics
 from kvip.clock import Clock, SuspendWatch
 from kvip.core.election import lease as elect
-from kvip.core.model import Incarnation, Uid, Vip
+from kvip.core.model import Incarnation
 from kvip.core.objects import Lease
 from kvip.daemon.lease_writer import LeaseWriter, new_incarnation
 from kvip.daemon.supervision import Heartbeats
+from kvip.daemon.validity import Progress, ValidityTimer
 from kvip.errors import ApiError
 from kvip.kube.leases import LeaseClient
 
@@ -30,7 +31,7 @@ REFUSED_PAUSE_S = 0.05
 
 
 class LeaseLoop:
-    """One node's part in the election of mode `global`: one Lease permits all VIPs."""
+    """One node's part in the election for one Lease."""
 
     def __init__(
         self,
@@ -47,12 +48,16 @@ class LeaseLoop:
         on_heard: Callable[[], None] = lambda: None,
         able: Callable[[], bool] = lambda: True,
         earlier_holder: Callable[[], bool] = lambda: False,
+        in_the_way: Callable[[float], Awaitable[str]] | None = None,
     ) -> None:
         """`on_fence` must withdraw everything before it returns; `on_heard`: the API server answers again.
 
         `on_renewed`: valid until then; its answer, unless "", is why to fence. `able`: can this node announce anything?
         `earlier_holder`: does any Service show that somebody held before, or is that not known yet?
+        `in_the_way` is asked before the Lease is taken, and again when it is ours and nothing was done by it yet, so that two modes
+        which take at the same time see each other; it gets a deadline (seconds), and answers "" for nothing.
         """
+        self._in_the_way = in_the_way
         self._earlier_holder = earlier_holder
         self._on_renewed = on_renewed
         self._able = able
@@ -67,56 +72,29 @@ class LeaseLoop:
         self._renewed_at = 0.0
         self._suspends = SuspendWatch(clock)
         self._wake = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = ValidityTimer(clock, lambda: self.fence("renew deadline"))
+        self._progress = Progress(heartbeats)
         self._reachable = True
-        self._was_stuck = False
         self._unanswered = False
         self._verify = False
         self.election = elect.Election(incarnation=new_incarnation(node), timers=timers)
 
     # -- what the rest of kvip asks -------------------------------------------------------------------------------
 
-    def permit(self, vip: Vip) -> float | None:
-        """Until when this node may bind and announce the VIP (CLOCK_BOOTTIME seconds); None = it may not.
-
-        Checked against the clock at every call; one Lease covers every VIP, so `vip` only names what is asked.
-        """
+    @property
+    def valid_until(self) -> float | None:
+        """Until when this node holds the Lease (CLOCK_BOOTTIME seconds); None = it does not. Checked against the clock at every call."""
         self._check_suspend()
         until = self.election.valid_until
         return until if until is not None and self._clock.now() < until else None
 
     @property
-    def incarnation(self) -> Incarnation:
-        """The identity of this life; a new one after each fence."""
-        return self.election.incarnation
-
-    @property
-    def valid_until(self) -> float | None:
-        """Until when this node may act; None = not now."""
-        return self.permit(Vip(""))
-
-    def elsewhere(self, vip: Vip) -> bool:
-        """Does another node hold the VIP, as far as is known?"""
+    def elsewhere(self) -> bool:
+        """Does another node hold the Lease, as far as is known?"""
         view = self.election.view
-        return (
-            view is not None and bool(view.holder) and elect.free_at(self.election) is not None and view.holder not in self.election.retired
-        )
-
-    def peer_macs(self) -> Collection[bytes]:
-        """The shared Lease says nothing of NICs."""
-        return ()
-
-    def speaks(self, uid: Uid) -> bool:
-        """The holder speaks for every Service."""
-        return self.valid_until is not None
-
-    def demand_changed(self, vips: Iterable[Vip]) -> None:
-        """One Lease covers every VIP: what is asked for changes nothing."""
-
-    def doubt(self) -> None:
-        """A peer announced a VIP of ours: read the Lease before anything is answered again."""
-        self._verify = True
-        self._wake.set()
+        if view is None or not view.holder or elect.free_at(self.election) is None:
+            return False
+        return view.holder not in self.election.retired
 
     @property
     def observed(self) -> bool:
@@ -124,17 +102,18 @@ class LeaseLoop:
         view = self.election.view
         return view is not None and self._clock.now() - view.seen_at < max(self.election.timers.lease_duration_s, view.duration_s)
 
-    def leases_synced(self) -> None:
-        """Nothing hangs on it: each decision to take reads the Lease itself."""
+    # -- what happens ---------------------------------------------------------------------------------------------
 
-    def lease_changed(self, name: str, lease: Lease | None) -> None:
-        """The watch delivered the Lease."""
-        if name != self._name:
-            return
+    def verify(self) -> None:
+        """It may be lost already: read the Lease before anything is answered again."""
+        self._verify = True
+        self._wake.set()
+
+    def changed(self, lease: Lease | None) -> None:
+        """The watch delivered the Lease; None = it is gone."""
         if lease is None:
             # The message has no version to compare: it may speak of a Lease before ours. A consistent read decides.
-            self._verify = True
-            self._wake.set()
+            self.verify()
             return
         before = self.election.view
         self._learn(elect.observe(self.election, lease, now=self._clock.now()))
@@ -199,9 +178,9 @@ class LeaseLoop:
                 fresh = elect.decide(self.election, now=self._clock.now())
                 if self._stuck() or not (version or self._may_create()):
                     return 0.1
-                if isinstance(fresh, elect.Take) and fresh.version == version:
-                    return await self._write(fresh)
-                return 0.0
+                if not isinstance(fresh, elect.Take) or fresh.version != version:
+                    return 0.0
+                return timers.retry_period_s if await self._blocked() else await self._write(fresh)
             case elect.Renew():
                 if self._stuck():
                     return 0.1
@@ -232,11 +211,10 @@ class LeaseLoop:
         return absent_s >= self.election.timers.lease_duration_s or not self._earlier_holder()
 
     def _stuck(self) -> bool:
-        stuck = self._heartbeats.age_s("reconcile") > elect.deadline_s(self.election)
-        if stuck and not self._was_stuck:
-            log.error("not writing the lease: the reconcile loop made no progress within the renew deadline", extra={"lease": self._name})
-        self._was_stuck = stuck
-        return stuck
+        return self._progress.stuck(within_s=elect.deadline_s(self.election))
+
+    async def _blocked(self) -> bool:
+        return self._in_the_way is not None and bool(await self._in_the_way(self._attempt_s()))
 
     async def _read(self) -> None:
         version = self.election.view.version if self.election.view is not None else ""
@@ -275,6 +253,11 @@ class LeaseLoop:
         if self.election.incarnation != me:
             return 0.0
         won = not self.election.holding
+        if won and await self._blocked():
+            await self._step_back(lease)
+            return self.election.timers.retry_period_s
+        if self.election.incarnation != me:
+            return 0.0
         before = self.election.valid_until
         self.election = elect.confirmed(self.election, lease, sent_at=sent_at, now=self._clock.now())
         self._learn(self.election)
@@ -282,7 +265,7 @@ class LeaseLoop:
             metrics.lease_renewal_failures_total.inc()
             return 0.0
         self._renewed_at = sent_at
-        self._arm_timer()
+        self._timer.set(self.election.valid_until)
         if not self._report_renewed():
             return 0.0
         if won and self.election.holding:
@@ -299,22 +282,10 @@ class LeaseLoop:
             self.fence("lease changed by another")
             raise
 
-    def _arm_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        until = self.election.valid_until
-        if until is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.0, until - self._clock.now()), self._validity_ended)
-
-    def _validity_ended(self) -> None:
-        until = self.election.valid_until
-        if until is None:
-            return
-        if self._clock.now() < until:
-            self._arm_timer()
-        else:
-            self.fence("renew deadline")
+    async def _step_back(self, lease: Lease) -> None:
+        """Written, but nothing was done by it: another mode came at the same time."""
+        self.election = elect.observe(self.election, lease, now=self._clock.now())
+        await self._write_release(self.election.incarnation)
 
     def _check_suspend(self) -> None:
         if self._suspends.happened() and self.election.holding:
@@ -322,9 +293,7 @@ class LeaseLoop:
 
     def fence(self, reason: str) -> None:
         """Withdraw everything, then start a new incarnation. Synchronous: nothing can come between."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.set(None)
         if not self.election.holding:
             return
         former = self.election.incarnation
@@ -337,8 +306,7 @@ class LeaseLoop:
 
     async def release(self) -> None:
         """Give the Lease back, so that another node takes it at once. Call only after `run` ended and every VIP was let go of."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.set(None)
         if not self.election.holding and not self._unanswered:
             return
         me, self.election = self.election.incarnation, msgspec.structs.replace(self.election, valid_until=None)

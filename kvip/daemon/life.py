@@ -107,7 +107,8 @@ class Life:
 
     def _ready(self) -> health.Verdict:
         elector = self._parts.elector
-        return health.ready(started=True, synced=self._parts.caches.synced(), lease_observed=elector is not None and elector.observed)
+        observed, blocked = (elector.observed, elector.blocked) if elector is not None else (False, "")
+        return health.ready(started=True, synced=self._parts.caches.synced(), lease_observed=observed, blocked=blocked)
 
     def _update_gauges(self) -> None:
         parts = self._parts

@@ -17,6 +17,7 @@ from kvip.core.ledger import Ledger
 from kvip.core.model import Address, Link, Vip
 from kvip.core.strays import parse_ranges
 from kvip.daemon import journal as journals
+from kvip.daemon.about import describe
 from kvip.daemon.announcer import Announcer
 from kvip.daemon.binding import Binding
 from kvip.daemon.caches import Caches
@@ -118,9 +119,8 @@ class Parts:
             heartbeats=self.heartbeats,
             demand=self.demand,
             wires=self.wires,
-            store=self.caches.leases.store,
             services=self.caches.services,
-            link=lambda: self.facts.link(link.name),
+            about=lambda: describe(self.facts, link.name, eligible=self.demand.node_able()),
         )
         self.facts.links[link.index] = link
 
@@ -183,7 +183,6 @@ class Parts:
             facts=self.facts,
             guard=self.guard,
             announces=self.announcer.announces,
-            refusals=lambda: self.reconcile.turn.refused(),
             on_node_changed=lambda: self.wires.demand_changed(self.ledger.vips()),
             nic=link.name,
         )
@@ -246,7 +245,7 @@ class Parts:
             asking=self.disputes.probing,
             permit=self.permit,
             waiting=self.wires.waiting,
-            on_refused=lambda vip: self.wires.demand_changed([vip]),
+            on_refused=self.wires.refused,
             nic=link.name,
             lifetime_s=self.lifetime_s,
         )

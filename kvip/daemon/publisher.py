@@ -66,6 +66,7 @@ class Publisher:
         self._told: dict[Vip, set[Uid]] = {}
         self._withdrawn: dict[Uid, _Withdrawn] = {}
         self._untold: dict[Uid, Wish] = {}
+        self._blocked = ""
 
     def announced(self, vip: Vip, nic: str) -> None:
         """The VIP's first frame left."""
@@ -135,6 +136,17 @@ class Publisher:
         state = "it is announced again, to defend it" if held else "it is not bound until that host gives it up"
         for claimant in self._ledger.claimants(vip).values():
             self._post(claimant, "VIPConflict", f"{vip} is used by the host {mac.hex(':')} ({nic} of {self._node}); {state}", warning=True)
+
+    def not_bound(self, vip: Vip, problem: str) -> None:
+        """The kernel refused the VIP several times in a row."""
+        for claimant in self._ledger.claimants(vip).values():
+            self._post(claimant, "BindFailed", f"{vip} cannot be bound on {self._node}: {problem}; tried again later", warning=True)
+
+    def blocked(self, reason: str) -> None:
+        """This node takes nothing at present, for a reason that concerns all VIPs; "" = it may."""
+        if reason and reason != self._blocked:
+            self._events.post_on_node(reason="ElectionBlocked", message=reason)
+        self._blocked = reason
 
     def stray(self, stray: Stray) -> None:
         """An address that is not kvip's lies on the VIPs' NIC without a live owner."""

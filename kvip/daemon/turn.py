@@ -64,11 +64,11 @@ class Turn:
         asking: Asking,
         permit: Callable[[Vip], float | None],
         waiting: Callable[[Vip], bool],
-        on_refused: Callable[[Vip], None],
+        on_refused: Callable[[Vip, str], None],
         nic: str,
         lifetime_s: Callable[[], int],
     ) -> None:
-        """`waiting`: a VIP that this node may hold again soon; `on_refused`: binding failed too often."""
+        """`waiting`: a VIP that this node may hold again soon; `on_refused`: binding failed too often, and how."""
         self._clock = clock
         self._desire = desire
         self._facts = facts
@@ -82,10 +82,6 @@ class Turn:
         self._nic = nic
         self._lifetime_s = lifetime_s
         self._failures: dict[Vip, int] = {}
-
-    def refused(self) -> frozenset[Vip]:
-        """VIPs that could not be bound here several times in a row."""
-        return frozenset(vip for vip, count in self._failures.items() if count >= REFUSED_AFTER)
 
     async def act(self, dirty: Mapping[Vip, float], again: Again) -> None:
         """Bring these VIPs (with the instant at which each was marked) in line with what is wanted."""
@@ -164,5 +160,5 @@ class Turn:
         count = self._failures[vip] = self._failures.get(vip, 0) + 1
         again.at(vip, self._clock.now() + min(LONGEST_RETRY_S, RETRY_S * 2 ** min(count - 1, 6)))
         again.doubt()
-        if count == REFUSED_AFTER and isinstance(result.action, diff.Take | diff.Adopt):
-            self._on_refused(vip)
+        if count >= REFUSED_AFTER and isinstance(result.action, diff.Take | diff.Adopt):
+            self._on_refused(vip, result.problem)

@@ -72,8 +72,15 @@ class DaemonWires:
         if problem and self._parts.elector is not None:
             self._parts.elector.fence(problem)
 
+    def refused(self, vip: Vip, problem: str) -> None:
+        """The VIP could not be bound here several times in a row."""
+        self._parts.publisher.not_bound(vip, problem)
+        if self._parts.elector is not None:
+            self._parts.elector.refuse(vip)
+
     def tick(self) -> None:
         """At least twice a second: what hangs on time."""
+        self._parts.publisher.blocked(self._parts.elector.blocked if self._parts.elector is not None else "")
         self._parts.demand.tick()
         if self._parts.desire.synced:
             self._parts.publisher.catch_up()

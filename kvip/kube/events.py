@@ -1,6 +1,6 @@
-"""Posts Events on Services: what happened to a VIP, for `kubectl describe service`.
+"""Posts Events: what happened to a VIP on its Service, for `kubectl describe service`, and what concerns all of them on the Node.
 
-In: `post()`, synchronous and never blocking. Out: core/v1 Events, deduplicated and rate-limited. Must not hold anything up:
+In: `post()` and `post_on_node()`, synchronous and never blocking. Out: core/v1 Events, deduplicated and rate-limited. Must not hold up:
 the queue is bounded, the oldest is dropped and counted; an Event that cannot be posted is given up after a few tries.
 """
 
@@ -111,7 +111,7 @@ class EventWriter:
         self._settled = asyncio.Event()
         self._settled.set()
         self._flying = 0
-        self._seen: OrderedDict[tuple[Uid, str, str], float] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, str, str], float] = OrderedDict()
         self._failing = False
 
     @property
@@ -121,20 +121,29 @@ class EventWriter:
 
     def post(self, service: ServiceKey, uid: Uid, *, reason: str, message: str, warning: bool = False) -> None:
         """Queue an Event on a Service; the same one within 10 minutes is left out."""
+        namespace, _, name = service.partition("/")
+        self._queue_up(_ObjectReference(name=name, namespace=namespace, uid=uid), reason=reason, message=message, warning=warning)
+
+    def post_on_node(self, *, reason: str, message: str) -> None:
+        """Queue a Warning Event on this node's Node object; the kubelet gives the Node's name for its UID, and so does this."""
+        # Events on objects without a namespace live in "default" (validation of core/v1 Event).
+        reference = _ObjectReference(name=self._node, namespace="", uid=self._node, kind="Node")
+        self._queue_up(reference, reason=reason, message=message, warning=True)
+
+    def _queue_up(self, about: _ObjectReference, *, reason: str, message: str, warning: bool) -> None:
         message = cut(message, limit_bytes=MESSAGE_LIMIT_BYTES)
-        if self._is_repeat((uid, reason, message)):
+        if self._is_repeat((about.uid, reason, message)):
             self.repeated += 1
             return
         if len(self._queue) >= QUEUE_LIMIT:
             self._queue.popleft()
             self.overflowed += 1
-        namespace, _, name = service.partition("/")
         suffix = uuid.uuid4().hex[:16]
         # metav1.Time has no fractions.
         moment = self._clock.wall().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         event = _Event(
-            metadata=_Metadata(name=f"{name[: NAME_LIMIT - len(suffix) - 1]}.{suffix}", namespace=namespace),
-            involved_object=_ObjectReference(name=name, namespace=namespace, uid=uid),
+            metadata=_Metadata(name=f"{about.name[: NAME_LIMIT - len(suffix) - 1]}.{suffix}", namespace=about.namespace or "default"),
+            involved_object=about,
             reason=reason,
             message=message,
             type="Warning" if warning else "Normal",
@@ -206,7 +215,7 @@ class EventWriter:
             self._failing = False
             log.info("events are posted again")
 
-    def _is_repeat(self, identity: tuple[Uid, str, str]) -> bool:
+    def _is_repeat(self, identity: tuple[str, str, str]) -> bool:
         now = self._clock.now()
         while self._seen and (len(self._seen) > SEEN_LIMIT or next(iter(self._seen.values())) <= now - REPEAT_S):
             self._seen.popitem(last=False)

@@ -11,7 +11,7 @@ import msgspec
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """`good` False comes with at least one reason."""
+    """`good` False comes with at least one reason; a good one may have something to say as well."""
 
     good: bool
     reasons: tuple[str, ...] = ()
@@ -23,10 +23,14 @@ def alive(late: Mapping[str, float]) -> Verdict:
     return Verdict(good=not reasons, reasons=reasons)
 
 
-def ready(*, started: bool, synced: Mapping[str, bool], lease_observed: bool) -> Verdict:
-    """The daemon knows what is asked and takes part in the election (as holder or as candidate)."""
+def ready(*, started: bool, synced: Mapping[str, bool], lease_observed: bool, blocked: str = "") -> Verdict:
+    """The daemon knows what is asked and takes part in the election (as holder or as candidate).
+
+    `blocked`: why nothing is taken at present. It is said, but the daemon is ready: a rolling restart that changes the mode
+    would otherwise wait for ever for its first node.
+    """
     reasons = [] if started else ["still starting"]
     reasons += [f"{kind} not synced with the API server" for kind, done in sorted(synced.items()) if not done]
     if not lease_observed:
         reasons.append("the lease has not been read lately: the API server does not answer")
-    return Verdict(good=not reasons, reasons=tuple(reasons))
+    return Verdict(good=not reasons, reasons=(*reasons, *([blocked] if blocked else [])))

@@ -21,7 +21,8 @@ RETRY_S = 5.0
 
 
 def _text(verdict: Verdict) -> web.Response:
-    return web.Response(text="ok\n" if verdict.good else "\n".join(verdict.reasons) + "\n", status=200 if verdict.good else 503)
+    lines = (["ok"] if verdict.good else []) + list(verdict.reasons)
+    return web.Response(text="\n".join(lines) + "\n", status=200 if verdict.good else 503)
 
 
 async def serve(

@@ -8,13 +8,12 @@ import pytest
 
 from kvip.clock import ManualClock
 from kvip.core.election.lease import RELEASED_ANNOTATION, Timers
-from kvip.core.model import Vip
 from kvip.core.objects import Lease, LeaseSpec, ObjectMeta
-from kvip.daemon.lease_loop import LeaseLoop, new_incarnation
+from kvip.daemon.lease_loop import LeaseLoop
+from kvip.daemon.lease_writer import new_incarnation
 from kvip.daemon.supervision import Heartbeats
 from kvip.errors import ApiError
 
-VIP = Vip("192.0.2.7")
 TIMERS = Timers(lease_duration_s=5.0, renew_deadline_s=3.0, retry_period_s=1.0)
 
 
@@ -153,7 +152,7 @@ def bench():
 async def won(bench, loop):
     await asyncio.sleep(0.2)
     assert loop.election.holding
-    assert loop.permit(VIP) is not None
+    assert loop.valid_until is not None
 
 
 def test_incarnations_are_never_the_same():
@@ -164,9 +163,9 @@ def test_incarnations_are_never_the_same():
 
 def test_an_absent_lease_is_taken_and_renewed_each_retry_period(bench):
     async def story(loop):
-        assert loop.permit(VIP) is None
+        assert loop.valid_until is None
         await asyncio.sleep(20)
-        assert loop.permit(VIP) > bench.clock.now() + 1.9
+        assert loop.valid_until > bench.clock.now() + 1.9
         assert loop.observed
         assert bench.server.lease.spec.holder_identity == loop.election.incarnation
 
@@ -185,7 +184,7 @@ def test_t4_a_missing_lease_is_not_created_at_once_where_a_service_shows_an_earl
         await asyncio.sleep(TIMERS.lease_duration_s - 0.1)
         assert bench.server.lease is None
         await asyncio.sleep(0.5)
-        assert loop.permit(VIP) is not None
+        assert loop.valid_until is not None
 
     bench.play(story)
 
@@ -204,9 +203,9 @@ def test_a_release_seen_by_the_watch_is_taken_at_once(bench):
 
     async def story(loop):
         await asyncio.sleep(1.0)
-        loop.lease_changed("svcs", bench.server.store("", annotations={RELEASED_ANNOTATION: f"{peer}/0"}))
+        loop.changed(bench.server.store("", annotations={RELEASED_ANNOTATION: f"{peer}/0"}))
         await asyncio.sleep(0.05)
-        assert loop.permit(VIP) is not None
+        assert loop.valid_until is not None
 
     bench.play(story)
 
@@ -217,15 +216,15 @@ def test_a_late_answer_does_not_count(bench):
         until = loop.election.valid_until
         bench.server.rules = [3.5]
         await asyncio.sleep(until - bench.clock.now() - 0.001)
-        assert loop.permit(VIP) == until
+        assert loop.valid_until == until
         assert not bench.fences
         await asyncio.sleep(0.002)
-        assert loop.permit(VIP) is None
+        assert loop.valid_until is None
         ((at, reason),) = bench.fences
         assert at == pytest.approx(until, abs=0.001)
         assert reason == "renew deadline"
         await asyncio.sleep(0.5)
-        assert loop.permit(VIP) is None
+        assert loop.valid_until is None
 
     bench.play(story)
 
@@ -249,7 +248,7 @@ def test_one_failed_renewal_is_made_good_before_the_deadline(bench, fault):
         await won(bench, loop)
         bench.server.rules = [fault]
         await asyncio.sleep(6)
-        assert loop.permit(VIP) is not None
+        assert loop.valid_until is not None
 
     bench.play(story)
     assert not bench.fences
@@ -261,7 +260,7 @@ def test_ones_own_renewal_whose_answer_was_lost_is_recognised(bench):
         await won(bench, loop)
         bench.server.rules = ["lost answer"]
         await asyncio.sleep(6)
-        assert loop.permit(VIP) is not None
+        assert loop.valid_until is not None
 
     bench.play(story)
     assert not bench.fences
@@ -271,7 +270,7 @@ def test_a_first_take_whose_answer_was_lost_is_recognised(bench):
     async def story(loop):
         bench.server.rules = ["lost answer"]
         await asyncio.sleep(4)
-        assert loop.permit(VIP) is not None
+        assert loop.valid_until is not None
 
     bench.play(story)
 
@@ -282,7 +281,7 @@ def test_a_conflict_with_a_foreign_holder_fences_at_once(bench):
         bench.server.store(new_incarnation("n2"))
         await asyncio.sleep(1.05)
         assert [reason for _, reason in bench.fences] == ["lease taken by another"]
-        assert loop.permit(VIP) is None
+        assert loop.valid_until is None
 
     bench.play(story)
 
@@ -294,9 +293,9 @@ def test_a_foreign_holder_in_the_watch_fences_at_once(bench, hanging):
         if hanging:
             bench.server.rules = ["lost request"]
             await asyncio.sleep(1.1)
-        loop.lease_changed("svcs", bench.server.store(new_incarnation("n2")))
+        loop.changed(bench.server.store(new_incarnation("n2")))
         await asyncio.sleep(0.02)
-        assert loop.permit(VIP) is None
+        assert loop.valid_until is None
         assert [reason for _, reason in bench.fences] == ["lease taken by another"]
 
     bench.play(story)
@@ -306,7 +305,7 @@ def test_a_lease_that_was_deleted_fences_and_is_not_created_before_its_duration_
     async def story(loop):
         await won(bench, loop)
         bench.server.lease = None
-        loop.lease_changed("svcs", None)
+        loop.changed(None)
         gone_at = bench.clock.now()
         await asyncio.sleep(0.05)
         assert [reason for _, reason in bench.fences] == ["lease deleted"]
@@ -321,7 +320,7 @@ def test_a_suspend_fences_at_the_first_question(bench):
         await won(bench, loop)
         former = loop.election.incarnation
         bench.clock.suspend(0.5)
-        assert loop.permit(VIP) is None
+        assert loop.valid_until is None
         assert [reason for _, reason in bench.fences] == ["suspend"]
         assert loop.election.incarnation != former
 
@@ -332,7 +331,7 @@ def test_no_suspend_no_fence(bench):
     async def story(loop):
         await won(bench, loop)
         bench.clock.suspend(0.04)
-        assert loop.permit(VIP) is not None
+        assert loop.valid_until is not None
 
     bench.play(story)
 
@@ -344,13 +343,13 @@ def test_a_stuck_reconcile_loop_gives_the_lease_up_until_it_turns_again(bench):
         stuck_from = bench.clock.now()
         await asyncio.sleep(6.5)
         assert [reason for _, reason in bench.fences] == ["renew deadline"]
-        assert loop.permit(VIP) is None
+        assert loop.valid_until is None
         await asyncio.sleep(13.5)
         # Renewed for one more renew deadline at most; nothing is written after that.
         assert max(at for at, _ in bench.server.writes) <= stuck_from + 3.1
         bench.turning = True
         await asyncio.sleep(1.5)
-        assert loop.permit(VIP) is not None
+        assert loop.valid_until is not None
 
     bench.play(story)
 
@@ -363,7 +362,7 @@ def test_a_store_that_was_restored_to_the_past_is_fenced_not_hammered_and_taken_
         before = len(bench.server.writes)
         await asyncio.sleep(14)
         assert len(bench.fences) == 1
-        assert loop.permit(VIP) is not None
+        assert loop.valid_until is not None
         assert len(bench.server.writes) - before < 50
 
     async def bounded(loop):
@@ -383,7 +382,7 @@ def test_an_api_that_refuses_is_asked_with_growing_pauses(bench, status):
         assert not loop.observed
         bench.server.read_fault = None
         await asyncio.sleep(2)
-        assert loop.permit(VIP) is not None
+        assert loop.valid_until is not None
 
     bench.play(story)
 
@@ -401,7 +400,7 @@ def test_two_nodes_never_hold_at_once_while_writes_fail_at_random(bench):
         held = 0
         for _ in range(2000):
             await asyncio.sleep(0.05)
-            permits = [loop.permit(VIP) is not None for loop in (one, two)]
+            permits = [loop.valid_until is not None for loop in (one, two)]
             assert sum(permits) <= 1
             held += sum(permits)
         assert held > 200
@@ -420,7 +419,7 @@ def test_a_release_names_no_holder_and_says_it_was_kvip(bench, raced):
         if raced:
             bench.server.store(str(me))
         await loop.release()
-        assert loop.permit(VIP) is None
+        assert loop.valid_until is None
         found = bench.server.lease
         assert found.spec.holder_identity == ""
         assert found.metadata.annotations == {RELEASED_ANNOTATION: f"{me}/0"}
@@ -480,7 +479,7 @@ def test_a_trusted_predecessors_lease_is_taken_at_once(bench):
         bench.heartbeats.beat("reconcile")
         task = asyncio.create_task(loop.run())
         await asyncio.sleep(0.1)
-        assert loop.permit(VIP) is not None
+        assert loop.valid_until is not None
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -49,6 +49,7 @@ class FakeElector:
         self.doubts = 0
         self.mute = set()
         self.held_elsewhere = set()
+        self.blocked = ""
 
     def permit(self, vip):
         allowed = self.permits is True or (self.permits and vip in self.permits)
@@ -63,7 +64,7 @@ class FakeElector:
     def peer_macs(self):
         return {b"\2\0\0\0\0\x0b"}
 
-    def doubt(self):
+    def doubt(self, vip):
         self.doubts += 1
         self.house.log.append(("doubt", ""))
 
@@ -173,7 +174,6 @@ class House:
             facts=self.facts,
             guard=self.guard,
             announces=self.announcer.announces,
-            refusals=lambda: self.turn.refused(),
             on_node_changed=lambda: self.wires.demand_changed(self.ledger.vips()),
             nic="eth0",
         )
@@ -212,7 +212,7 @@ class House:
             asking=self.asking,
             permit=lambda vip: self.elector.permit(vip),
             waiting=self.wires.waiting,
-            on_refused=lambda vip: self.log.append(("refused", vip)),
+            on_refused=lambda vip, _: self.log.append(("refused", vip)),
             nic="eth0",
             lifetime_s=lambda: LIFETIME_S,
         )

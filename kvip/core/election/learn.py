@@ -1,0 +1,305 @@
+"""Takes in what was read and watched of the Leases: heartbeats, records, the record count.
+
+Input: a state, a Lease or its absence, the time. Output: the state after it. It must not decide what to do, only notice what
+makes this node's own claims void.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kvip.core.election import heartbeat, members, records
+from kvip.core.election import lease as shared
+from kvip.core.election.heartbeat import node_of
+from kvip.core.election.lease import is_older
+from kvip.core.election.members import Member
+from kvip.core.election.records import Record
+from kvip.core.election.seal import follows
+from kvip.core.election.state import Slot, State, fresh, longest_s, look_again, own_name, permitted, replace, valid, with_slot
+from kvip.core.model import Vip
+from kvip.core.objects import Lease
+
+REWRITTEN = "history of the Leases rewritten"
+RECOUNTED = "number of records changed"
+
+
+def watched(state: State, name: str, lease: Lease | None, *, now: float) -> State:
+    """A message of the watch. A deletion carries no version, and may be old: a consistent read is asked for."""
+    if name == state.shared_name:
+        return replace(state, shared_at=float("-inf"))
+    if lease is None:
+        return replace(state, verify=state.verify | {name}) if version_of(state, name) else state
+    state = learn(state, name, lease, now=now)
+    if name in state.ahead and not is_older(lease.metadata.resource_version, version_of(state, name)):
+        state = replace(state, ahead={key: at for key, at in state.ahead.items() if key != name})
+    if name != own_name(state) or lease.spec.holder_identity != state.incarnation:
+        return state
+    sequence = heartbeat.parse(lease).sequence
+    sent_at = state.sent.get(sequence)
+    if sent_at is None:
+        return state
+    state = confirm(state, sequence=sequence, sent_at=sent_at, now=now)
+    # The watch is complete up to this write. What was known before and still was not shown is gone, or was set back.
+    unseen = {key for key, at in state.ahead.items() if at <= sent_at}
+    return freshen(replace(state, verify=state.verify | unseen), sent_at, now=now)
+
+
+def answers_ahead(before: State, after: State, names: Iterable[str], *, now: float) -> State:
+    """Note what an answer showed, so that the watch is held to show it as well."""
+    news = {name: now for name in names if version_of(after, name) and version_of(after, name) != version_of(before, name)}
+    return replace(after, ahead={**after.ahead, **news}) if news else after
+
+
+def confirm(state: State, *, sequence: int, sent_at: float, now: float) -> State:
+    """A heartbeat of this incarnation was written. It counts only while the last one is valid (PROTOCOL R1)."""
+    until = sent_at + state.timers.renew_deadline_s
+    state = replace(state, confirmed_sequence=max(state.confirmed_sequence, sequence))
+    in_time = now < until and fresh(state, now) if state.renewed_until is None else valid(state, now)
+    if not in_time or (state.renewed_until is not None and until <= state.renewed_until):
+        return state
+    first = state.renewed_until is None
+    state = replace(state, renewed_until=until, renewed_at=max(state.renewed_at, sent_at))
+    return look_again(replace(state, valid_since=now)) if first else state
+
+
+def freshen(state: State, at: float, *, now: float) -> State:
+    """The view is complete as of `at`, unless something in it still has to be confirmed."""
+    if state.verify:
+        return replace(state, fresh_next=max(state.fresh_next, at))
+    before = state.fresh_at
+    at = max(at, state.fresh_next)
+    if before is not None and at <= before:
+        return state
+    gap = before is None or now - before > 2 * state.timers.retry_period_s
+    state = replace(state, fresh_at=at, fresh_since=now if gap else state.fresh_since)
+    return look_again(state) if gap else state
+
+
+def learn(state: State, name: str, lease: Lease | None, *, now: float, asked: str | None = None, sent_at: float = 0.0) -> State:
+    """One Lease as the watch (`asked` None) or a consistent read showed it; `asked` = the version known when that was sent."""
+    if asked is not None:
+        state = replace(state, verify=state.verify - {name})
+        if not state.verify and state.fresh_next > float("-inf"):
+            state = freshen(replace(state, fresh_next=float("-inf")), state.fresh_next, now=now)
+    if name == state.shared_name:
+        return _learn_shared(state, lease, now=now, asked=asked or "", sent_at=sent_at)
+    if name == records.CLUSTER:
+        return _learn_count(state, lease, now=now, asked=asked)
+    number = records.number_in(name)
+    if number is not None:
+        return _learn_record(state, number, lease, now=now, asked=asked)
+    if name.startswith(heartbeat.PREFIX):
+        return _learn_member(state, name.removeprefix(heartbeat.PREFIX), lease, now=now, asked=asked, sent_at=sent_at)
+    return state
+
+
+def learn_all(state: State, leases: Iterable[Lease], *, version: str, known: str, sent_at: float, now: float) -> State:
+    """A consistent list of all Leases. What is known and not in it must be confirmed missing by a read of its own."""
+    if is_older(version, known):
+        return rewritten(state, now=now)
+    found = {lease.metadata.name: lease for lease in leases}
+    cluster = found.get(records.CLUSTER)
+    said = [count for lease in (cluster, *found.values()) if lease is not None and (count := records.count_in(lease)) is not None]
+    if state.count is None and said:
+        state = with_count(state, said[0])
+    if cluster is not None:
+        state = learn(state, records.CLUSTER, cluster, now=now)
+    for name, lease in found.items():
+        state = learn(state, name, lease, now=now)
+    missing = {name for name in _names(state) if name not in found and not is_older(version, version_of(state, name))}
+    state = replace(state, verify=state.verify | missing)
+    if state.synced_at is None:
+        state = look_again(replace(_with_the_absent(state, now), synced_at=now))
+    return freshen(state, sent_at, now=now)
+
+
+def _with_the_absent(state: State, now: float) -> State:
+    """Nodes that a record names and that have no heartbeat: dead a lease after the first sync (PROTOCOL T1)."""
+    named = {node_of(incarnation) for slot in state.slots.values() if slot.record is not None for incarnation in slot.record.claims}
+    absent = Member(beat=None, named="", changed_at=now, holder_since=now, silence_s=longest_s(state))
+    return replace(state, members={**dict.fromkeys(named, absent), **state.members})
+
+
+def rewritten(state: State, *, now: float) -> State:
+    """A store that was set back: nothing known counts any more, and nothing is taken for a whole lease (PROTOCOL T4)."""
+    slots = {number: replace(slot, record=None, look_at=0.0) for number, slot in state.slots.items()}
+    return replace(
+        state,
+        cluster=None,
+        count_stored=False,
+        members={},
+        slots=slots,
+        verify=frozenset(),
+        ahead={},
+        synced_at=None,
+        fresh_at=None,
+        fresh_next=float("-inf"),
+        not_before=now + longest_s(state),
+        lost=REWRITTEN if state.renewed_until is not None else "",
+    )
+
+
+def with_count(state: State, count: int | None) -> State:
+    """Now it is known over how many records the VIPs are spread."""
+    if count is None or count == state.count:
+        return state
+    return replace(state, count=count, slots={number: state.slots.get(number, Slot(number=number)) for number in range(count)})
+
+
+def decided(state: State, count: int) -> State:
+    """The number of records was decided after the first list: what that showed of records was passed over, so it is read again."""
+    return replace(with_count(state, count), synced_at=None, fresh_at=None)
+
+
+def recounted(state: State, count: int, *, now: float) -> State:
+    """`kvip-cluster` says another number than this node went by: its records are not those that the others look into."""
+    held = state.renewed_until is not None
+    state = rewritten(replace(state, count=None, slots={}), now=now)
+    return replace(with_count(state, count), lost=RECOUNTED if held else "")
+
+
+def _learn_member(state: State, node: str, lease: Lease | None, *, now: float, asked: str | None, sent_at: float) -> State:
+    before = state.members.get(node)
+    mine = before is not None and before.beat is not None and before.beat.holder == state.incarnation
+    seen = members.observe(
+        before,
+        lease,
+        now=now,
+        own_s=state.timers.lease_duration_s,
+        longest_s=longest_s(state),
+        own=mine,
+        asked=asked,
+        sent_at=sent_at,
+    )
+    if seen is None:
+        return state
+    if seen.rewritten:
+        return rewritten(state, now=now)
+    member = seen.member
+    duration_s = member.beat.duration_s if member.beat is not None and member.beat.intact else 0.0
+    state = replace(state, members={**state.members, node: member}, longest_s=max(state.longest_s, duration_s))
+    if member.beat is not None and member.beat.intact and member.beat.about.shared_dead:
+        state = replace(state, shared_dead=member.beat.about.shared_dead)
+    if _changes_more_than_time(before, member):
+        state = look_again(state)
+    return _check_own(state, member, now=now, consistent=asked is not None) if node == state.node else state
+
+
+def _check_own(state: State, member: Member, *, now: float, consistent: bool) -> State:
+    if state.renewed_until is None:
+        return state
+    beat = member.beat
+    if beat is None:
+        return replace(state, lost="heartbeat deleted")
+    if beat.holder != state.incarnation or not beat.intact:
+        return replace(state, lost="heartbeat taken by another" if beat.holder else "heartbeat ended by another")
+    if consistent and beat.sequence < state.confirmed_sequence:
+        return rewritten(state, now=now)
+    return state
+
+
+def _changes_more_than_time(before: Member | None, after: Member) -> bool:
+    one, two = before.beat if before is not None else None, after.beat
+    if one is None or two is None:
+        return one is not two or before is None
+    return (one.holder, one.intact, one.about) != (two.holder, two.intact, two.about)
+
+
+def _learn_record(state: State, number: int, lease: Lease | None, *, now: float, asked: str | None) -> State:
+    slot = state.slots.get(number)
+    if slot is None:
+        return state
+    known = slot.record
+    if lease is None:
+        if known is None or asked is None or known.version != asked:
+            return state
+        return _set_record(state, slot, None, now=now, free_from=now + longest_s(state))
+    record = records.parse(lease)
+    free_from = slot.free_from
+    if known is not None:
+        if record.version == known.version:
+            return state if (record.uid, record.mark) == (known.uid, known.mark) else rewritten(state, now=now)
+        if is_older(record.version, known.version):
+            return rewritten(state, now=now) if asked is not None and is_older(record.version, asked) else state
+        if record.uid != known.uid:
+            free_from = now + longest_s(state)
+        elif record.intact and not follows(record.mark, known_version=known.version):
+            record = replace(record, intact=False)
+    if not record.intact:
+        free_from = now + max(longest_s(state), record.duration_s)
+    return _set_record(state, slot, record, now=now, free_from=max(slot.free_from, free_from))
+
+
+def _set_record(state: State, slot: Slot, record: Record | None, *, now: float, free_from: float) -> State:
+    had = permitted(state, slot)
+    if record is not None and not record.intact:
+        record = _nothing_new_for_us(state, record, had)
+    mine = frozenset(record.claims.get(state.incarnation, ())) if record is not None else frozenset()
+    before = slot.record.holder if slot.record is not None else {}
+    after = record.holder if record is not None else {}
+    wanted = {vip: one if before.get(vip) == after.get(vip) else replace(one, since=now) for vip, one in slot.wanted.items()}
+    moved = record is None or record.version != slot.doubt_version
+    slot = replace(
+        slot,
+        record=record,
+        free_from=free_from,
+        listed_since={
+            incarnation: slot.listed_since.get(incarnation, now) for incarnation in (record.claims if record is not None else ())
+        },
+        wanted=wanted,
+        leaving=slot.leaving & mine,
+        settled=slot.settled & mine,
+        doubted=frozenset() if moved else slot.doubted,
+        look_at=0.0,
+    )
+    state = with_slot(state, slot)
+    if record is not None:
+        state = replace(state, longest_s=max(state.longest_s, record.duration_s if record.intact else 0.0))
+    return replace(state, lost="claims changed by another") if had - mine and not state.lost else state
+
+
+def _nothing_new_for_us(state: State, record: Record, had: frozenset[Vip]) -> Record:
+    """A record that kvip did not write as it stands takes away, and gives nothing."""
+    claims = dict(record.claims)
+    claims[state.incarnation] = tuple(vip for vip in claims.get(state.incarnation, ()) if vip in had)
+    holder = {vip: incarnation for vip, incarnation in record.holder.items() if incarnation != state.incarnation or vip in had}
+    return replace(record, claims=claims, holder=holder)
+
+
+def _learn_count(state: State, lease: Lease | None, *, now: float, asked: str | None = None) -> State:
+    known = state.cluster.resource_version if state.cluster is not None else ""
+    if lease is None:
+        return state if asked is None or asked != known else replace(state, cluster=None, count_stored=False)
+    if is_older(lease.metadata.resource_version, known):
+        return rewritten(state, now=now) if asked is not None and is_older(lease.metadata.resource_version, asked) else state
+    count = records.count_in(lease)
+    state = replace(state, cluster=lease.metadata, count_stored=count is not None)
+    if count is None or count == state.count:
+        return state
+    return decided(state, count) if state.count is None else recounted(state, count, now=now)
+
+
+def _learn_shared(state: State, lease: Lease | None, *, now: float, asked: str, sent_at: float) -> State:
+    before = state.shared if state.shared is not None else shared.Election(incarnation=state.incarnation, timers=state.timers)
+    after = shared.observe(before, lease, now=now, asked_at_version=asked)
+    after_ours = sent_at >= state.valid_since
+    state = replace(state, shared=after, shared_at=now, shared_for=state.incarnation if after_ours else state.shared_for)
+    return look_again(state)
+
+
+def _names(state: State) -> list[str]:
+    held = [heartbeat.name_of(node) for node, member in state.members.items() if member.beat is not None]
+    held += [records.CLUSTER] if state.cluster is not None else []
+    return held + [records.name_of(number) for number, slot in state.slots.items() if slot.record is not None]
+
+
+def version_of(state: State, name: str) -> str:
+    """The version of a Lease as known; "" = there is none, or it was never seen."""
+    if name == records.CLUSTER:
+        return state.cluster.resource_version if state.cluster is not None else ""
+    number = records.number_in(name)
+    if number is not None:
+        slot = state.slots.get(number)
+        return slot.record.version if slot is not None and slot.record is not None else ""
+    member = state.members.get(name.removeprefix(heartbeat.PREFIX))
+    return member.beat.version if member is not None and member.beat is not None else ""

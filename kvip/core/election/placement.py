@@ -1,0 +1,62 @@
+"""Who goes first where several nodes may take a VIP, and for how long a node refuses one.
+
+Input: the candidates and what they hold. Output: an order, and waiting times. It must not exclude anybody: a candidate
+that does not take lets the next one have its turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from kvip.core.model import Vip
+
+STEP_S = 0.15
+FULL_STEPS = 10
+"""Candidates beyond these follow at a tenth of the step, so that a VIP which few nodes can hold is not long without a holder."""
+REFUSAL_S, LONGEST_REFUSAL_S = 60.0, 300.0
+
+
+def order(record: int, nodes: Iterable[str], loads: Mapping[str, int], *, total: int) -> list[str]:
+    """The candidates for a record, first turn first: rendezvous hashing, those that hold their share already last.
+
+    Rendezvous hashing (Thaler and Ravishankar, "A Name-Based Mapping Scheme for Rendezvous"): when a node goes, only what it held moves,
+    and it moves to all the others alike.
+    """
+    candidates = list(nodes)
+    share = total / max(1, len(candidates))
+    return sorted(candidates, key=lambda node: (loads.get(node, 0) > 0 and loads.get(node, 0) >= share, _weight(record, node)))
+
+
+def delay_s(rank: int) -> float:
+    """How long the candidate of this rank leaves the VIP to those before it."""
+    return STEP_S * min(rank, FULL_STEPS) + STEP_S / 10 * max(0, rank - FULL_STEPS)
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A VIP that could not be bound here."""
+
+    until: float
+    length_s: float
+
+
+def refuse(before: Refusal | None, *, now: float) -> Refusal:
+    """Refuse a VIP for a while: one minute at first, doubled up to five when it fails again."""
+    length_s = REFUSAL_S if before is None else min(LONGEST_REFUSAL_S, 2 * before.length_s)
+    return Refusal(until=now + length_s, length_s=length_s)
+
+
+def refusing(refusals: Mapping[Vip, Refusal], *, now: float) -> frozenset[Vip]:
+    """What is refused now."""
+    return frozenset(vip for vip, refusal in refusals.items() if now < refusal.until)
+
+
+def forgive(refusals: Mapping[Vip, Refusal], *, now: float) -> dict[Vip, Refusal]:
+    """Drop what was last refused so long ago that a new failure is a new story."""
+    return {vip: refusal for vip, refusal in refusals.items() if now < refusal.until + 2 * LONGEST_REFUSAL_S}
+
+
+def _weight(record: int, node: str) -> bytes:
+    return hashlib.sha256(f"{record}/{node}".encode()).digest()

@@ -1,0 +1,120 @@
+"""The claim records: which incarnation holds which VIPs, and in which of the Leases that is written.
+
+Input: a Lease as read, or the claims to write. Output: `Record`, or spec and annotations. It must not decide who may claim what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+from kvip.core.election.heartbeat import LABELS, WRITTEN, node_of
+from kvip.core.election.seal import seal, unbroken
+from kvip.core.model import Incarnation, Vip
+from kvip.core.objects import Lease, LeaseSpec
+
+PREFIX = "kvip-claims-"
+CLUSTER = "kvip-cluster"
+CLAIMS = "kvip.io/claims"
+"""JSON: incarnation -> the VIPs it holds."""
+COUNT = "kvip.io/records"
+"""Over how many records the VIPs are spread; decided once for a cluster."""
+OWN_ANNOTATIONS = frozenset({CLAIMS, COUNT, WRITTEN})
+DEFAULT_COUNT = 64
+MOST_RECORDS = 4096
+
+Claims = Mapping[str, tuple[Vip, ...]]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim record as read. One that is not intact may say too little of who holds what, and must not be acted upon for a while."""
+
+    version: str
+    uid: str
+    mark: str
+    intact: bool
+    duration_s: float
+    """The longest lease duration of those who hold something by it."""
+    claims: dict[str, tuple[Vip, ...]]
+    holder: dict[Vip, str]
+    """The same the other way round."""
+    foreign: dict[str, str] = {}
+    labels: dict[str, str] = {}
+
+
+def number_of(vip: Vip, count: int) -> int:
+    """The record of a VIP: the same on every node and in every version of kvip."""
+    return int.from_bytes(hashlib.sha256(vip.encode()).digest()[:8], "big") % count
+
+
+def name_of(number: int) -> str:
+    """The name of a record's Lease."""
+    return f"{PREFIX}{number}"
+
+
+def number_in(name: str) -> int | None:
+    """The number of the record that a Lease is; None = it is none."""
+    text = name.removeprefix(PREFIX)
+    return int(text) if text != name and text.isdecimal() and text == str(int(text)) else None
+
+
+def count_in(lease: Lease) -> int | None:
+    """How many records there are, as `kvip-cluster` or a record says; None = it does not."""
+    text = (lease.metadata.annotations or {}).get(COUNT, "")
+    return int(text) if text.isdecimal() and 1 <= int(text) <= MOST_RECORDS else None
+
+
+def parse(lease: Lease) -> Record:
+    """Read a record. A VIP that is listed twice, or a text that is no list of claims, leaves it not intact."""
+    notes = lease.metadata.annotations or {}
+    labels = lease.metadata.labels or {}
+    mark, text = notes.get(WRITTEN, ""), notes.get(CLAIMS, "")
+    claims = _claims(text)
+    holder = {vip: incarnation for incarnation, vips in (claims or {}).items() for vip in vips}
+    readable = claims is not None and len(holder) == sum(map(len, claims.values()))
+    intact = readable and unbroken(mark, uid=lease.metadata.uid, content=text) and LABELS.items() <= labels.items()
+    return Record(
+        version=lease.metadata.resource_version,
+        uid=lease.metadata.uid,
+        mark=mark,
+        intact=intact,
+        duration_s=float(lease.spec.lease_duration_seconds or 0),
+        claims=claims if readable and claims is not None else {},
+        holder=holder if readable else {},
+        foreign={key: value for key, value in notes.items() if key not in OWN_ANNOTATIONS},
+        labels=labels,
+    )
+
+
+def claim(claims: Claims, writer: Incarnation, *, count: int, duration_s: float, before: Record | None) -> tuple[LeaseSpec, dict[str, str]]:
+    """Spec and annotations of a record with these claims, upon what was there `before`.
+
+    The holder that `kubectl get lease` shows is for readers only: each node with the number of VIPs it holds by this record.
+    """
+    full = {incarnation: sorted(vips) for incarnation, vips in claims.items() if vips}
+    text = msgspec.json.encode(full, order="sorted").decode()
+    base, uid = (before.version, before.uid) if before is not None else ("", "")
+    longest_s = max(duration_s, before.duration_s if before is not None and set(full) - {writer} else 0.0)
+    spec = LeaseSpec(holder_identity=shown_holder(full), lease_duration_seconds=math.ceil(longest_s))
+    mark = seal(writer=writer, sequence=0, base=base, uid=uid, content=text)
+    return spec, {**(before.foreign if before is not None else {}), CLAIMS: text, COUNT: str(count), WRITTEN: mark}
+
+
+def cluster(count: int) -> tuple[LeaseSpec, dict[str, str]]:
+    """Spec and annotations of the Lease that says how many records there are."""
+    return LeaseSpec(holder_identity=f"{count} records"), {COUNT: str(count)}
+
+
+def shown_holder(claims: Mapping[str, list[Vip]]) -> str:
+    """`node (3)`, or several with commas, for readers."""
+    return ", ".join(f"{node_of(incarnation)} ({len(vips)})" for incarnation, vips in sorted(claims.items()))
+
+
+def _claims(text: str) -> dict[str, tuple[Vip, ...]] | None:
+    try:
+        return msgspec.json.decode(text, type=dict[str, tuple[Vip, ...]])
+    except msgspec.MsgspecError:
+        return None

@@ -1,0 +1,247 @@
+"""What to do about one claim record: take what is free, hand over, write off.
+
+Input: a state, the number of a record, the time. Output: requests to make now, and when to look again. The order of every taking
+is PROTOCOL T3: record, consistent read of each named holder's heartbeat, kill where it is dead, compare-and-swap on the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from kvip.core.election import heartbeat, placement, records, renewal
+from kvip.core.election.heartbeat import LABELS, node_of
+from kvip.core.election.members import dead_at, ended, living
+from kvip.core.election.state import (
+    NEVER,
+    Op,
+    Slot,
+    State,
+    Want,
+    attempt_s,
+    free_to_send,
+    longest_s,
+    replace,
+    with_slot,
+)
+from kvip.core.model import Vip
+
+UNKNOWN = Want(asked=False, able=None)
+POLL_S = 0.02
+"""How often to ask whether a VIP has been let go of."""
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """What is the same for all records in one step."""
+
+    alive: Mapping[str, str]
+    """Node -> living incarnation, of those that may hold VIPs."""
+    loads: Mapping[str, int]
+    total: int
+    may_take: bool
+    """Is nothing known that forbids taking (another mode's holder, an unknown history)?"""
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of one record."""
+
+    state: State
+    ops: tuple[Op, ...] = ()
+    look_at: float = NEVER
+
+
+def scene(state: State, now: float, *, may_take: bool) -> Scene:
+    """Who is alive and holds how much."""
+    alive = {
+        node: incarnation
+        for node, member in state.members.items()
+        if (incarnation := living(member, now=now, fresh_since=state.fresh_since))
+        and member.beat is not None
+        and member.beat.about.eligible
+    }
+    if state.about.eligible:
+        alive[state.node] = state.incarnation
+    loads: dict[str, int] = {}
+    total = 0
+    for slot in state.slots.values():
+        total += len(slot.wanted)
+        for incarnation, vips in (slot.record.claims if slot.record is not None else {}).items():
+            node = node_of(incarnation)
+            if alive.get(node) == incarnation:
+                loads[node] = loads.get(node, 0) + len(vips)
+    return Scene(alive=alive, loads=loads, total=total, may_take=may_take)
+
+
+def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
+    """What to do about one record now."""
+    slot = _sorted_out(state, state.slots[number], now)
+    state = with_slot(state, slot)
+    mine = slot.record.claims.get(state.incarnation, ()) if slot.record is not None else ()
+    off = frozenset(vip for vip in slot.leaving if not _want(slot, vip).held)
+    look_at = now + POLL_S if slot.leaving else NEVER
+    takes: set[Vip] = set()
+    waiting: set[str] = set()
+    order = placement.order(number, scene.alive, scene.loads, total=scene.total) if scene.may_take else []
+    for vip, wanted in slot.wanted.items():
+        if not scene.may_take or wanted.want.able is not True or vip in mine or _refused(state, vip, now):
+            continue
+        holder = slot.record.holder.get(vip) if slot.record is not None else None
+        due = _due(state, slot, vip, holder, order)
+        if now < due:
+            look_at = min(look_at, due)
+            continue
+        takes.add(vip)
+        if holder is not None and holder not in state.dead:
+            waiting.add(holder)
+    ops: list[Op] = []
+    for holder in sorted(waiting):
+        state, op, again = _confirm_dead(state, holder, slot.listed_since.get(holder, now), now)
+        ops += [op] if op is not None else []
+        look_at = min(look_at, again)
+    if waiting - state.dead:
+        takes = {vip for vip in takes if slot.record is None or slot.record.holder.get(vip) in state.dead | {None}}
+    if not takes and not off and not _in_doubt(slot):
+        return Choice(state=state, ops=tuple(ops), look_at=look_at)
+    ready_at = free_to_send(state, records.name_of(number), now)
+    if ready_at is None or ready_at > now:
+        return Choice(state=state, ops=tuple(ops), look_at=min(look_at, ready_at or NEVER))
+    state, write = _write(state, slot, scene, takes=frozenset(takes), off=off, now=now)
+    return Choice(state=state, ops=(*ops, write), look_at=look_at)
+
+
+def _sorted_out(state: State, slot: Slot, now: float) -> Slot:
+    """What of ours stays, and what is to be let go of. Not known = stays."""
+    mine = slot.record.claims.get(state.incarnation, ()) if slot.record is not None else ()
+    leaving, settled = set(slot.leaving), set(slot.settled)
+    for vip in mine:
+        able = _want(slot, vip).able
+        if able is False or _refused(state, vip, now):
+            leaving.add(vip)
+        elif able:
+            leaving.discard(vip)
+            settled.add(vip)
+    return replace(slot, leaving=frozenset(leaving), settled=frozenset(settled))
+
+
+def _in_doubt(slot: Slot) -> bool:
+    """Is something of ours kept from us by an old write whose outcome is unknown? A new one upon the same version settles it."""
+    return slot.record is not None and slot.record.version == slot.doubt_version and bool(slot.doubted - slot.leaving)
+
+
+def _want(slot: Slot, vip: Vip) -> Want:
+    wanted = slot.wanted.get(vip)
+    return wanted.want if wanted is not None else UNKNOWN
+
+
+def _refused(state: State, vip: Vip, now: float) -> bool:
+    refusal = state.refusals.get(vip)
+    return refusal is not None and now < refusal.until
+
+
+def _due(state: State, slot: Slot, vip: Vip, holder: str | None, order: list[str]) -> float:
+    """When it is this node's turn to take a VIP."""
+    wanted = slot.wanted[vip]
+    free = max(_free_at(state, wanted.want, holder), _record_free_at(slot, holder), state.not_before, wanted.since)
+    former = node_of(holder) if holder is not None else ""
+    turn = [node for node in order if vip not in _refuses(state, node)]
+    turn.sort(key=lambda node: node != former)
+    rank = turn.index(state.node) if state.node in turn else len(turn)
+    return free + placement.delay_s(rank)
+
+
+def _refuses(state: State, node: str) -> tuple[Vip, ...]:
+    member = state.members.get(node)
+    return member.beat.about.refuses if member is not None and member.beat is not None else ()
+
+
+def _free_at(state: State, want: Want, holder: str | None) -> float:
+    """When nobody can hold the VIP any more. Absent is not free (PROTOCOL T4)."""
+    assert state.synced_at is not None
+    if holder is None:
+        return state.synced_at + longest_s(state) if want.shown else 0.0
+    if holder in state.dead or holder in state.retired:
+        return 0.0
+    member = state.members.get(node_of(holder))
+    if member is None:
+        return max(state.synced_at, state.fresh_since) + longest_s(state)
+    return member.holder_since if ended(member, holder) else dead_at(member, fresh_since=state.fresh_since)
+
+
+def _record_free_at(slot: Slot, holder: str | None) -> float:
+    """A record that is not as kvip wrote it may hide who holds what; one that vanished hides only what it does not list again."""
+    trusted = slot.record is not None and slot.record.intact and holder is not None
+    return 0.0 if trusted else slot.free_from
+
+
+def _confirm_dead(state: State, holder: str, listed_since: float, now: float) -> tuple[State, Op | None, float]:
+    """A consistent read of what named the holder, and its killing where it still does; then it is dead for good.
+
+    A heartbeat that was read before the record listed the holder may not have named it yet.
+    """
+    node = node_of(holder)
+    member = state.members.get(node)
+    if holder in state.retired:
+        return replace(state, dead=state.dead | {holder}), None, now
+    if member is not None and ended(member, holder):
+        if member.read_at >= max(member.holder_since, listed_since):
+            return replace(state, dead=state.dead | {holder}), None, now
+    elif member is not None and member.read_at >= max(dead_at(member, fresh_since=state.fresh_since), listed_since):
+        if member.beat is None:
+            return replace(state, dead=state.dead | {holder}), None, now
+        return _send(state, renewal.kill(state, member.beat, now), now)
+    name = heartbeat.name_of(node)
+    known = member.beat.version if member is not None and member.beat is not None else ""
+    op = Op(kind="read", name=name, incarnation=state.incarnation, sent_at=now, deadline_s=attempt_s(state, now), known=known)
+    return _send(state, op, now)
+
+
+def _send(state: State, op: Op, now: float) -> tuple[State, Op | None, float]:
+    ready_at = free_to_send(state, op.name, now)
+    if ready_at is None or ready_at > now:
+        return state, None, ready_at or NEVER
+    return replace(state, flights={**state.flights, op.name: op}), op, NEVER
+
+
+def _write(state: State, slot: Slot, scene: Scene, *, takes: frozenset[Vip], off: frozenset[Vip], now: float) -> tuple[State, Op]:
+    """The record as it is to be: what we take and keep, and what others hold; what the dead held and nobody asks for is dropped."""
+    record = slot.record
+    claims: dict[str, tuple[Vip, ...]] = {}
+    for incarnation, vips in (record.claims if record is not None else {}).items():
+        over = incarnation in state.dead or incarnation in state.retired
+        claims[incarnation] = tuple(vip for vip in vips if vip not in takes | off and not (over and vip not in slot.wanted))
+    claims[state.incarnation] = (*claims.get(state.incarnation, ()), *sorted(takes))
+    for vip in sorted(off & slot.settled):
+        heir = _heir(state, slot, vip, scene)
+        if heir:
+            claims[heir] = (*claims.get(heir, ()), vip)
+    spec, notes = records.claim(claims, state.incarnation, count=state.count or 0, duration_s=state.timers.lease_duration_s, before=record)
+    version, uid, labels = (record.version, record.uid, record.labels) if record is not None else ("", "", {})
+    op = Op(
+        kind="write",
+        name=records.name_of(slot.number),
+        incarnation=state.incarnation,
+        sent_at=now,
+        deadline_s=attempt_s(state, now),
+        known=version,
+        purpose="claim",
+        version=version,
+        uid=uid,
+        spec=spec,
+        annotations=notes,
+        labels={**labels, **LABELS},
+        changes=len(takes) + len(off),
+    )
+    doubted = off | (slot.doubted if slot.doubt_version == version else frozenset())
+    state = with_slot(state, replace(slot, doubt_version=version, doubted=doubted))
+    return replace(state, flights={**state.flights, op.name: op}), op
+
+
+def _heir(state: State, slot: Slot, vip: Vip, scene: Scene) -> str:
+    """The living incarnation that is to hold a VIP after us; "" when nobody asks for it or nobody is there."""
+    if not _want(slot, vip).asked:
+        return ""
+    for node in placement.order(slot.number, scene.alive, scene.loads, total=scene.total):
+        if node != state.node and vip not in _refuses(state, node):
+            return scene.alive[node]
+    return ""

@@ -1,0 +1,306 @@
+"""Runs this node's part in mode `claims`: the pure core decides, this loop tells it what happens and does what it says.
+
+Input: Leases (watch and answers), demand, the clock. Output: `permit(vip)`, validity for the switch, and fences. It must not decide who
+may hold what (`core.election.claims` does), nor touch addresses or frames (`Wires` do).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+
+from kvip import metrics
+from kvip.clock import Clock, SuspendWatch
+from kvip.core.election import claims, records, renewal
+from kvip.core.election.heartbeat import About
+from kvip.core.election.lease import Timers
+from kvip.core.election.state import Op, Slot, State, Want, fresh, own_name, permitted, replace, valid, valid_until
+from kvip.core.model import Incarnation, Uid, Vip
+from kvip.core.objects import Lease
+from kvip.daemon.claims_requests import ClaimsRequests
+from kvip.daemon.elector import Demand, Wires
+from kvip.daemon.lease_writer import new_incarnation
+from kvip.daemon.peers import Peers
+from kvip.daemon.supervision import Heartbeats
+from kvip.daemon.validity import Progress, ValidityTimer
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE_S = 1.0
+STEPS_PER_TURN = 50
+RELEASE_DEADLINE_S = 1.0
+
+
+class ClaimsLoop:
+    """One node's part in the election of mode `claims`; implements `Elector`."""
+
+    def __init__(
+        self,
+        requests: ClaimsRequests,
+        *,
+        node: str,
+        timers: Timers,
+        clock: Clock,
+        heartbeats: Heartbeats,
+        demand: Demand,
+        wires: Wires,
+        about: Callable[[], About],
+        shared_name: str,
+    ) -> None:
+        """`about`: what this node says of itself now. `shared_name`: the Lease of mode `global` (PROTOCOL G5)."""
+        self._requests = requests
+        self._node = node
+        self._clock = clock
+        self._heartbeats = heartbeats
+        self._demand = demand
+        self._wires = wires
+        self._about = about
+        self._state = claims.start(node, new_incarnation(node), timers, about=about(), shared_name=shared_name)
+        self._suspends = SuspendWatch(clock)
+        self._wake = asyncio.Event()
+        self._timer = ValidityTimer(clock, lambda: self.fence("renew deadline"))
+        self._progress = Progress(heartbeats)
+        self._peers = Peers(node)
+        self._dirty: set[Vip] = set()
+        self._permitted: dict[int, tuple[Slot, frozenset[Vip]]] = {}
+        self._mine: set[Vip] = set()
+        self._until: float | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._reachable = True
+        self._was_blocked = ""
+        self._verifying: frozenset[str] = frozenset()
+
+    # -- what the rest of kvip asks -----------------------------------------------------------------------------------
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """The identity of this life; a new one after each fence."""
+        return self._state.incarnation
+
+    @property
+    def observed(self) -> bool:
+        """Is the view of all Leases recent?"""
+        return self._state.synced_at is not None and fresh(self._state, self._clock.now())
+
+    @property
+    def blocked(self) -> str:
+        """Why nothing is taken although this node is alive; "" = nothing in the way."""
+        return claims.blocked(self._state, self._clock.now())
+
+    @property
+    def valid_until(self) -> float | None:
+        """Until when this node may act at all; None = not now."""
+        self._check_suspend()
+        until = self._until
+        return until if until is not None and self._clock.now() < until else None
+
+    def permit(self, vip: Vip) -> float | None:
+        """Until when this node may bind and announce the VIP; None = it may not."""
+        return self.valid_until if vip in self._mine else None
+
+    def elsewhere(self, vip: Vip) -> bool:
+        """Does another incarnation that may live hold the VIP, as far as is known?"""
+        state = self._state
+        slot = state.slots.get(records.number_of(vip, state.count)) if state.count else None
+        holder = slot.record.holder.get(vip) if slot is not None and slot.record is not None else None
+        return holder is not None and holder not in (state.incarnation, *state.retired, *state.dead)
+
+    def peer_macs(self) -> Collection[bytes]:
+        """MACs of other nodes' NICs, from their heartbeats."""
+        return self._peers.macs
+
+    def speaks(self, uid: Uid) -> bool:
+        """One living node speaks for a Service: the first in the order that its UID gives."""
+        return self.valid_until is not None and self._peers.chose_us(uid)
+
+    # -- what happens -----------------------------------------------------------------------------------------------------
+
+    def demand_changed(self, vips: Iterable[Vip]) -> None:
+        """What `Demand` says of these VIPs may have changed."""
+        self._dirty.update(vips)
+        if self._dirty:
+            self._wake.set()
+
+    def refuse(self, vip: Vip) -> None:
+        """The VIP could not be bound here: others are to hold it for a while (PROTOCOL T5)."""
+        self._learn(claims.refused(self._state, frozenset({vip}), now=self._clock.now()))
+        log.warning("the VIP could not be bound here; left to other nodes for a while", extra={"vip": vip})
+
+    def trust_predecessor(self, incarnation: Incarnation) -> None:
+        """A former daemon of this node, known dead (PROTOCOL R7)."""
+        self._learn(claims.trust(self._state, incarnation))
+
+    def lease_changed(self, name: str, lease: Lease | None) -> None:
+        """The watch delivered a Lease; None = it is gone."""
+        self._learn(claims.watched(self._state, name, lease, now=self._clock.now()))
+
+    def leases_synced(self) -> None:
+        """Nothing hangs on it: the core asks for a consistent list of its own."""
+
+    def doubt(self, vip: Vip) -> None:
+        """A peer announced a VIP of ours: read record and heartbeat before anything is answered again (PROTOCOL F2)."""
+        count = self._state.count
+        names = {own_name(self._state), *([records.name_of(records.number_of(vip, count))] if count else [])}
+        self._verifying |= names
+        self._learn(replace(self._state, verify=self._state.verify | names))
+
+    def fence(self, reason: str) -> None:
+        """Withdraw everything, then start a new incarnation. Synchronous: nothing can come between."""
+        self._timer.set(None)
+        if self._state.renewed_until is None:
+            return
+        former = self._state.incarnation
+        self._state = claims.fenced(self._state, new_incarnation(self._node))
+        self._mine.clear()
+        self._permitted.clear()
+        self._until = None
+        self._verifying = frozenset()
+        metrics.lease_holding.set(0)
+        metrics.fences_total.labels(reason).inc()
+        log.warning("fence: letting go of every VIP", extra={"reason": reason, "incarnation": former})
+        self._wires.fenced(reason)
+        self._wake.set()
+
+    # -- the loop -----------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Elect and renew until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._state = replace(self._state, flights={})
+            self._dirty.update(self._demand.vips())
+            try:
+                while True:
+                    self._heartbeats.beat("election")
+                    self._check_suspend()
+                    self._wake.clear()
+                    pause_s = min(LONGEST_PAUSE_S, max(0.001, self._turn(group) - self._clock.now()))
+                    try:
+                        async with asyncio.timeout(pause_s):
+                            await self._wake.wait()
+                    except TimeoutError:
+                        pass
+            finally:
+                self._group = None
+
+    def _turn(self, group: asyncio.TaskGroup) -> float:
+        """Everything that is to be done now; returns when to look again at the latest."""
+        for _ in range(STEPS_PER_TURN):
+            self._tell_demand()
+            self._learn(claims.described(self._state, self._about()))
+            step = claims.step(self._state, self._clock.now(), stuck=self._stuck())
+            self._state = step.state
+            if step.fence:
+                self.fence(step.fence)
+                continue
+            for op in step.ops:
+                group.create_task(self._do(op), name=f"{op.purpose} {op.name}")
+            self._notice()
+            return step.wake_at
+        log.error("the election did not come to rest; going on in a moment")
+        return self._clock.now() + 0.1
+
+    def _tell_demand(self) -> None:
+        if self._state.count is None or not self._dirty:
+            return
+        dirty, self._dirty = self._dirty, set()
+        wants = {vip: self._want(vip) for vip in dirty}
+        self._learn(claims.demanded(self._state, wants, now=self._clock.now()))
+
+    def _want(self, vip: Vip) -> Want:
+        demand = self._demand
+        return Want(asked=demand.asked(vip), able=demand.able(vip), shown=demand.shown(vip), held=demand.held(vip))
+
+    async def _do(self, op: Op) -> None:
+        answer = await self._requests.do(op)
+        heard = answer.ok or answer.status != 0
+        if heard != self._reachable:
+            self._reachable = heard
+            if heard:
+                log.info("the API server answers about the Leases again")
+                self._wires.heard()
+            else:
+                log.warning("a Lease cannot be read or written; trying again", extra={"lease": op.name})
+        self._learn(claims.answered(self._state, op, answer, now=self._clock.now()))
+        self._wake.set()
+
+    def _learn(self, state: State) -> None:
+        """Take over what was learnt, with its consequences in the same instant: a longer validity, or a fence."""
+        if state is self._state:
+            return
+        count_known = self._state.count is None and state.count is not None
+        self._state = state
+        if count_known:
+            self._dirty.update(self._demand.vips())
+        now = self._clock.now()
+        if state.renewed_until is not None and (state.lost or not valid(state, now)):
+            # The reason is the core's to name.
+            self.fence(claims.step(state, now).fence)
+            return
+        until = valid_until(state)
+        verified = bool(self._verifying) and not self._verifying & state.verify
+        if until is not None and (verified or self._until is None or until > self._until):
+            self._verifying &= state.verify
+            self._extend(until)
+        self._wake.set()
+
+    def _extend(self, until: float) -> None:
+        if not self._verifying:
+            problem = self._wires.renewed(until)
+            if problem:
+                self.fence(problem)
+                return
+        if self._until is None:
+            metrics.lease_holding.set(1)
+            log.info("heartbeat confirmed: this node may hold VIPs", extra={"incarnation": self._state.incarnation})
+        self._until = until
+        self._timer.set(until)
+
+    def _notice(self) -> None:
+        """What changed for the others: VIPs won or to be given up, who lives, what is in the way."""
+        state, now = self._state, self._clock.now()
+        changed: set[Vip] = set()
+        for number, slot in state.slots.items():
+            known = self._permitted.get(number)
+            if known is None or known[0] is not slot:
+                allowed = permitted(state, slot) if self._until is not None else frozenset[Vip]()
+                changed |= allowed ^ (known[1] if known is not None else frozenset())
+                self._permitted[number] = (slot, allowed)
+        if changed:
+            self._mine = set[Vip]().union(*(allowed for _, allowed in self._permitted.values()))
+            metrics.claims_held.set(len(self._mine))
+            self._wires.won(changed)
+        self._peers.look(state, now=now, valid=self._until is not None)
+        blocked = claims.blocked(state, now)
+        if blocked != self._was_blocked:
+            self._was_blocked = blocked
+            log.warning(blocked or "nothing is in the way any more: VIPs may be taken")
+
+    def _stuck(self) -> bool:
+        return self._progress.stuck(within_s=self._state.timers.renew_deadline_s)
+
+    def _check_suspend(self) -> None:
+        if self._suspends.happened() and self._state.renewed_until is not None:
+            self.fence("suspend")
+
+    async def release(self) -> None:
+        """Give the heartbeat back: with it everything of this incarnation is free. Call only after `run` ended and all was let go of."""
+        self._timer.set(None)
+        self._until = None
+        self._mine.clear()
+        metrics.lease_holding.set(0)
+        name = own_name(self._state)
+        async with asyncio.timeout(RELEASE_DEADLINE_S):
+            for _ in range(3):
+                # A renewal that was under way may have changed it: read first.
+                read = Op(kind="read", name=name, incarnation=self.incarnation, sent_at=self._clock.now(), deadline_s=RELEASE_DEADLINE_S)
+                answer = await self._requests.do(read)
+                if not answer.ok:
+                    break
+                self._state = claims.answered(replace(self._state, flights={}), read, answer, now=self._clock.now())
+                op = renewal.release(self._state, self._clock.now())
+                if op is None or (await self._requests.do(op)).ok:
+                    log.info("heartbeat given back", extra={"lease": name})
+                    return
+        log.warning("the heartbeat could not be given back; it runs out by itself", extra={"lease": name})

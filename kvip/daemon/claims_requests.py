@@ -1,0 +1,66 @@
+"""Carries out the requests of mode `claims`: list, read, and compare-and-swap writes of Leases.
+
+Input: an `Op` of the pure core. Output: an `Answer`, never an exception of the API's. It must not decide or retry.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kvip import metrics
+from kvip.clock import Clock
+from kvip.core.election.claims import Answer
+from kvip.core.election.heartbeat import LABELS
+from kvip.core.election.state import Op
+from kvip.errors import ApiError
+from kvip.kube.leases import LeaseClient, micro_time
+
+SELECTOR = ",".join(f"{key}={value}" for key, value in LABELS.items())
+
+
+class ClaimsRequests:
+    """The API server as mode `claims` sees it."""
+
+    def __init__(self, client: LeaseClient, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+
+    async def do(self, op: Op) -> Answer:
+        """One request, within its own deadline."""
+        try:
+            return await self._do(op)
+        except ApiError as error:
+            if op.purpose == "renew":
+                metrics.lease_renewal_failures_total.inc()
+            return Answer(
+                ok=False,
+                status=error.status,
+                # admission/plugin/namespace/lifecycle: "... because it is being terminated", with cause NamespaceTerminating.
+                terminating=error.status == 403 and "terminat" in f"{error.reason} {error.message}".lower(),
+                retry_after_s=error.retry_after_s,
+            )
+        except TimeoutError:
+            return Answer(ok=False)
+
+    async def _do(self, op: Op) -> Answer:
+        client, deadline_s = self._client, op.deadline_s
+        if op.kind == "list":
+            leases, version = await client.list_all(labels=SELECTOR, deadline_s=deadline_s)
+            return Answer(ok=True, leases=leases, version=version)
+        if op.kind == "read":
+            return Answer(ok=True, lease=await client.get(op.name, deadline_s=deadline_s))
+        now = micro_time(self._clock.wall())
+        spec = msgspec.structs.replace(op.spec, renew_time=now)
+        if not op.version:
+            lease = await client.create(op.name, spec, annotations=op.annotations, labels=op.labels, deadline_s=deadline_s)
+            return Answer(ok=True, lease=lease)
+        lease = await client.replace(
+            op.name,
+            spec,
+            resource_version=op.version,
+            uid=op.uid,
+            annotations=op.annotations,
+            labels=op.labels,
+            deadline_s=deadline_s,
+        )
+        return Answer(ok=True, lease=lease)

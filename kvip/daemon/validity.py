@@ -1,0 +1,58 @@
+"""What every election needs around its validity: the timer that ends it, and whether this node can act on it at all.
+
+Input: the clock, the loops' heartbeats. Output: a call at the end of validity (PROTOCOL R2), and a verdict (R5). It must not renew or fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from kvip.clock import Clock
+from kvip.daemon.supervision import Heartbeats
+
+log = logging.getLogger(__name__)
+
+
+class ValidityTimer:
+    """Calls back at an instant of the clock, whatever any request does meanwhile."""
+
+    def __init__(self, clock: Clock, on_ended: Callable[[], None]) -> None:
+        self._clock = clock
+        self._on_ended = on_ended
+        self._until: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, until: float | None) -> None:
+        """Call back then and not earlier; None = not at all."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        self._until = until
+        if until is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(0.0, until - self._clock.now()), self._look)
+
+    def _look(self) -> None:
+        # The loop's time stands still while the machine sleeps; the clock's does not.
+        if self._until is not None and self._clock.now() < self._until:
+            self.set(self._until)
+        else:
+            self._on_ended()
+
+
+class Progress:
+    """Can this node act on a permit? Not while the reconcile loop stands still (PROTOCOL R5)."""
+
+    def __init__(self, heartbeats: Heartbeats) -> None:
+        self._heartbeats = heartbeats
+        self._was_stuck = False
+
+    def stuck(self, *, within_s: float) -> bool:
+        """Did the reconcile loop make no progress within this time?"""
+        stuck = self._heartbeats.age_s("reconcile") > within_s
+        if stuck and not self._was_stuck:
+            log.error("not renewing: the reconcile loop made no progress within the renew deadline")
+        self._was_stuck = stuck
+        return stuck
