@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from kvip import metrics
 from kvip.clock import Clock, SuspendWatch
-from kvip.core.election import claims, records, renewal
+from kvip.core.election import claims, records
 from kvip.core.election.heartbeat import About
 from kvip.core.election.lease import Timers
 from kvip.core.election.state import Op, Slot, State, Want, fresh, own_name, permitted, replace, valid, valid_until
@@ -23,13 +23,12 @@ from kvip.daemon.elector import Demand, Wires
 from kvip.daemon.lease_writer import new_incarnation
 from kvip.daemon.peers import Peers
 from kvip.daemon.supervision import Heartbeats
-from kvip.daemon.validity import Progress, ValidityTimer
+from kvip.daemon.validity import Progress, Reach, ValidityTimer
 
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 1.0
 STEPS_PER_TURN = 50
-RELEASE_DEADLINE_S = 1.0
 
 
 class ClaimsLoop:
@@ -66,8 +65,7 @@ class ClaimsLoop:
         self._permitted: dict[int, tuple[Slot, frozenset[Vip]]] = {}
         self._mine: set[Vip] = set()
         self._until: float | None = None
-        self._group: asyncio.TaskGroup | None = None
-        self._reachable = True
+        self._reach = Reach(wires.heard)
         self._was_blocked = ""
         self._verifying: frozenset[str] = frozenset()
 
@@ -167,22 +165,18 @@ class ClaimsLoop:
     async def run(self) -> None:
         """Elect and renew until cancelled."""
         async with asyncio.TaskGroup() as group:
-            self._group = group
             self._state = replace(self._state, flights={})
             self._dirty.update(self._demand.vips())
-            try:
-                while True:
-                    self._heartbeats.beat("election")
-                    self._check_suspend()
-                    self._wake.clear()
-                    pause_s = min(LONGEST_PAUSE_S, max(0.001, self._turn(group) - self._clock.now()))
-                    try:
-                        async with asyncio.timeout(pause_s):
-                            await self._wake.wait()
-                    except TimeoutError:
-                        pass
-            finally:
-                self._group = None
+            while True:
+                self._heartbeats.beat("election")
+                self._check_suspend()
+                self._wake.clear()
+                pause_s = min(LONGEST_PAUSE_S, max(0.001, self._turn(group) - self._clock.now()))
+                try:
+                    async with asyncio.timeout(pause_s):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
 
     def _turn(self, group: asyncio.TaskGroup) -> float:
         """Everything that is to be done now; returns when to look again at the latest."""
@@ -214,14 +208,7 @@ class ClaimsLoop:
 
     async def _do(self, op: Op) -> None:
         answer = await self._requests.do(op)
-        heard = answer.ok or answer.status != 0
-        if heard != self._reachable:
-            self._reachable = heard
-            if heard:
-                log.info("the API server answers about the Leases again")
-                self._wires.heard()
-            else:
-                log.warning("a Lease cannot be read or written; trying again", extra={"lease": op.name})
+        self._reach.note(answer.ok or answer.status != 0, lease=op.name)
         self._learn(claims.answered(self._state, op, answer, now=self._clock.now()))
         self._wake.set()
 
@@ -290,17 +277,4 @@ class ClaimsLoop:
         self._until = None
         self._mine.clear()
         metrics.lease_holding.set(0)
-        name = own_name(self._state)
-        async with asyncio.timeout(RELEASE_DEADLINE_S):
-            for _ in range(3):
-                # A renewal that was under way may have changed it: read first.
-                read = Op(kind="read", name=name, incarnation=self.incarnation, sent_at=self._clock.now(), deadline_s=RELEASE_DEADLINE_S)
-                answer = await self._requests.do(read)
-                if not answer.ok:
-                    break
-                self._state = claims.answered(replace(self._state, flights={}), read, answer, now=self._clock.now())
-                op = renewal.release(self._state, self._clock.now())
-                if op is None or (await self._requests.do(op)).ok:
-                    log.info("heartbeat given back", extra={"lease": name})
-                    return
-        log.warning("the heartbeat could not be given back; it runs out by itself", extra={"lease": name})
+        await self._requests.give_back(self._state)

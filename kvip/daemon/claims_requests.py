@@ -1,20 +1,27 @@
-"""Carries out the requests of mode `claims`: list, read, and compare-and-swap writes of Leases.
+"""Carries out the requests of mode `claims`: list, read, and compare-and-swap writes of Leases; and the last of them, the release.
 
 Input: an `Op` of the pure core. Output: an `Answer`, never an exception of the API's. It must not decide or retry.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+
 import msgspec
 
 from kvip import metrics
 from kvip.clock import Clock
+from kvip.core.election import claims, renewal
 from kvip.core.election.claims import Answer
 from kvip.core.election.heartbeat import LABELS
-from kvip.core.election.state import Op
+from kvip.core.election.state import Op, State, own_name, replace
 from kvip.errors import ApiError
 from kvip.kube.leases import LeaseClient, micro_time
 
+log = logging.getLogger(__name__)
+
+RELEASE_DEADLINE_S = 1.0
 SELECTOR = ",".join(f"{key}={value}" for key, value in LABELS.items())
 
 
@@ -64,3 +71,24 @@ class ClaimsRequests:
             deadline_s=deadline_s,
         )
         return Answer(ok=True, lease=lease)
+
+    async def give_back(self, state: State) -> None:
+        """Give the heartbeat back; when that fails it runs out by itself."""
+        name = own_name(state)
+        try:
+            async with asyncio.timeout(RELEASE_DEADLINE_S):
+                for _ in range(3):
+                    # A renewal that was under way may have changed it: read first.
+                    now = self._clock.now()
+                    read = Op(kind="read", name=name, incarnation=state.incarnation, sent_at=now, deadline_s=RELEASE_DEADLINE_S)
+                    answer = await self.do(read)
+                    if not answer.ok:
+                        break
+                    state = claims.answered(replace(state, flights={}), read, answer, now=self._clock.now())
+                    op = renewal.release(state, self._clock.now())
+                    if op is None or (await self.do(op)).ok:
+                        log.info("heartbeat given back", extra={"lease": name})
+                        return
+        except TimeoutError:
+            pass
+        log.warning("the heartbeat could not be given back; it runs out by itself", extra={"lease": name})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 
 from kvip.clock import Clock
-from kvip.core.election.lease import Timers
+from kvip.core.election.lease import Timers, held_elsewhere, observed
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
 from kvip.daemon.elector import Wires
@@ -36,6 +36,7 @@ class GlobalElection:
     ) -> None:
         """`name`: of the Lease. `able`: can this node announce anything? `earlier_holder`: may somebody have held before?"""
         self._name = name
+        self._clock = clock
         self._interlock = Interlock(client, clock=clock, timers=timers)
         self._loop = LeaseLoop(
             client,
@@ -65,7 +66,7 @@ class GlobalElection:
     @property
     def observed(self) -> bool:
         """Has the Lease been read within its duration?"""
-        return self._loop.observed
+        return observed(self._loop.election, now=self._clock.now())
 
     @property
     def blocked(self) -> str:
@@ -83,7 +84,7 @@ class GlobalElection:
 
     def elsewhere(self, vip: Vip) -> bool:
         """Does another node hold the Lease?"""
-        return self._loop.elsewhere
+        return held_elsewhere(self._loop.election)
 
     def peer_macs(self) -> Collection[bytes]:
         """The shared Lease says nothing of NICs."""

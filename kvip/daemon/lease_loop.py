@@ -20,7 +20,7 @@ from kvip.core.model import Incarnation
 from kvip.core.objects import Lease
 from kvip.daemon.lease_writer import LeaseWriter, new_incarnation
 from kvip.daemon.supervision import Heartbeats
-from kvip.daemon.validity import Progress, ValidityTimer
+from kvip.daemon.validity import Progress, Reach, ValidityTimer
 from kvip.errors import ApiError
 from kvip.kube.leases import LeaseClient
 
@@ -61,7 +61,7 @@ class LeaseLoop:
         self._earlier_holder = earlier_holder
         self._on_renewed = on_renewed
         self._able = able
-        self._on_heard = on_heard
+        self._reach = Reach(on_heard)
         self._writer = LeaseWriter(client, name, clock)
         self._name = name
         self._node = node
@@ -74,7 +74,6 @@ class LeaseLoop:
         self._wake = asyncio.Event()
         self._timer = ValidityTimer(clock, lambda: self.fence("renew deadline"))
         self._progress = Progress(heartbeats)
-        self._reachable = True
         self._unanswered = False
         self._verify = False
         self.election = elect.Election(incarnation=new_incarnation(node), timers=timers)
@@ -87,20 +86,6 @@ class LeaseLoop:
         self._check_suspend()
         until = self.election.valid_until
         return until if until is not None and self._clock.now() < until else None
-
-    @property
-    def elsewhere(self) -> bool:
-        """Does another node hold the Lease, as far as is known?"""
-        view = self.election.view
-        if view is None or not view.holder or elect.free_at(self.election) is None:
-            return False
-        return view.holder not in self.election.retired
-
-    @property
-    def observed(self) -> bool:
-        """Has the Lease been read within its duration?"""
-        view = self.election.view
-        return view is not None and self._clock.now() - view.seen_at < max(self.election.timers.lease_duration_s, view.duration_s)
 
     # -- what happens ---------------------------------------------------------------------------------------------
 
@@ -136,15 +121,10 @@ class LeaseLoop:
             try:
                 pause_s = await self._turn()
                 backoff_s = 0.0
-                if not self._reachable:
-                    self._reachable = True
-                    self._on_heard()
-                    log.info("the API server answers about the lease again", extra={"lease": self._name})
+                self._reach.note(True, lease=self._name)
             except (ApiError, TimeoutError) as error:
                 metrics.lease_renewal_failures_total.inc()
-                if self._reachable:
-                    self._reachable = False
-                    log.warning("the lease cannot be read or written; trying again", extra={"lease": self._name, "reason": str(error)})
+                self._reach.note(False, lease=self._name, reason=str(error))
                 backoff_s = min(self.election.timers.retry_period_s, backoff_s * 2 or 0.1)
                 retry_after_s = error.retry_after_s if isinstance(error, ApiError) else 0.0
                 pause_s = max(backoff_s, min(retry_after_s, self.election.timers.retry_period_s)) * random.uniform(0.8, 1.2)
@@ -176,7 +156,10 @@ class LeaseLoop:
                     return 2 * timers.retry_period_s
                 await self._read()
                 fresh = elect.decide(self.election, now=self._clock.now())
-                if self._stuck() or not (version or self._may_create()):
+                absent_may_be_held = not version and not elect.may_create(
+                    self.election, earlier_holder=self._earlier_holder(), now=self._clock.now()
+                )
+                if self._stuck() or absent_may_be_held:
                     return 0.1
                 if not isinstance(fresh, elect.Take) or fresh.version != version:
                     return 0.0
@@ -204,12 +187,6 @@ class LeaseLoop:
             await self._write_release(former)
         return 0.0
 
-    def _may_create(self) -> bool:
-        """A missing Lease may have been deleted under a holder that does not know yet, until a whole duration has passed."""
-        view = self.election.view
-        absent_s = self._clock.now() - view.changed_at if view is not None else 0.0
-        return absent_s >= self.election.timers.lease_duration_s or not self._earlier_holder()
-
     def _stuck(self) -> bool:
         return self._progress.stuck(within_s=elect.deadline_s(self.election))
 
@@ -230,11 +207,7 @@ class LeaseLoop:
             self.fence(decision.reason)
 
     def _attempt_s(self) -> float:
-        """The deadline of one request: two more attempts must fit before the renew deadline, and none goes on past it."""
-        timers = self.election.timers
-        cap = max(timers.retry_period_s, (elect.deadline_s(self.election) - timers.retry_period_s) / 2)
-        until = self.election.valid_until
-        return cap if until is None else max(0.05, min(cap, until - self._clock.now()))
+        return elect.attempt_s(self.election, now=self._clock.now())
 
     async def _write(self, decision: elect.Take | elect.Renew) -> float:
         """Returns the seconds to wait before the next decision."""
@@ -322,13 +295,4 @@ class LeaseLoop:
     async def _write_release(self, me: Incarnation) -> bool:
         """False when a write of ours that was under way changed the Lease in between."""
         view = self.election.view
-        if view is None or view.holder != me:
-            return True
-        try:
-            await self._writer.release(view, me, deadline_s=RELEASE_DEADLINE_S)
-        except ApiError as error:
-            if error.status == 409:
-                return False
-            raise
-        log.info("lease released", extra={"lease": self._name})
-        return True
+        return view is None or view.holder != me or await self._writer.release(view, me, deadline_s=RELEASE_DEADLINE_S)

@@ -5,6 +5,7 @@ Input: the view and an incarnation. Output: the Lease as the server confirmed it
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 from datetime import datetime
@@ -13,7 +14,10 @@ from kvip.clock import Clock
 from kvip.core.election import lease as elect
 from kvip.core.model import Incarnation
 from kvip.core.objects import Lease, LeaseSpec
+from kvip.errors import ApiError
 from kvip.kube.leases import LeaseClient, micro_time
+
+log = logging.getLogger(__name__)
 
 LABELS = {"app.kubernetes.io/managed-by": "kvip"}
 
@@ -54,12 +58,19 @@ class LeaseWriter:
         kept = {key: value for key, value in view.annotations.items() if key != elect.RELEASED_ANNOTATION}
         return await self._replace(spec, view, version=decision.version, annotations=kept, deadline_s=deadline_s)
 
-    async def release(self, view: elect.View, incarnation: Incarnation, *, deadline_s: float) -> Lease:
-        """Give the Lease back, as client-go does: no holder, a duration of 1 s. Raises ApiError."""
+    async def release(self, view: elect.View, incarnation: Incarnation, *, deadline_s: float) -> bool:
+        """Give the Lease back, as client-go does: no holder, a duration of 1 s. False: it changed since it was seen. Raises ApiError."""
         now = micro_time(self._clock.wall())
         spec = LeaseSpec(holder_identity="", lease_duration_seconds=1, acquire_time=now, renew_time=now, lease_transitions=view.transitions)
         annotations = {**view.annotations, elect.RELEASED_ANNOTATION: f"{incarnation}/{view.transitions}"}
-        return await self._replace(spec, view, version=view.version, annotations=annotations, deadline_s=deadline_s)
+        try:
+            await self._replace(spec, view, version=view.version, annotations=annotations, deadline_s=deadline_s)
+        except ApiError as error:
+            if error.status == 409:
+                return False
+            raise
+        log.info("lease released", extra={"lease": self._name})
+        return True
 
     async def _replace(self, spec: LeaseSpec, view: elect.View, *, version: str, annotations: dict[str, str], deadline_s: float) -> Lease:
         return await self._client.replace(

@@ -1,6 +1,7 @@
-"""What every election needs around its validity: the timer that ends it, and whether this node can act on it at all.
+"""What every election needs around its validity: the timer that ends it, whether this node can act on it, and whether the API answers.
 
-Input: the clock, the loops' heartbeats. Output: a call at the end of validity (PROTOCOL R2), and a verdict (R5). It must not renew or fence.
+Input: the clock, the loops' heartbeats, outcomes of requests. Output: a call at the end of validity (PROTOCOL R2), a verdict (R5), a call
+when the API server is heard again. It must not renew or fence.
 """
 
 from __future__ import annotations
@@ -56,3 +57,22 @@ class Progress:
             log.error("not renewing: the reconcile loop made no progress within the renew deadline")
         self._was_stuck = stuck
         return stuck
+
+
+class Reach:
+    """Does the API server answer about the Leases? Said once each time that changes."""
+
+    def __init__(self, on_heard: Callable[[], None]) -> None:
+        self._on_heard = on_heard
+        self._answers = True
+
+    def note(self, answers: bool, *, lease: str, reason: str = "") -> None:
+        """One request came back, or did not."""
+        if answers == self._answers:
+            return
+        self._answers = answers
+        if answers:
+            log.info("the API server answers about the Leases again", extra={"lease": lease})
+            self._on_heard()
+        else:
+            log.warning("a Lease cannot be read or written; trying again", extra={"lease": lease, "reason": reason})

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from kvip.clock import ManualClock
-from kvip.core.election.lease import RELEASED_ANNOTATION, Timers
+from kvip.core.election.lease import RELEASED_ANNOTATION, Timers, observed
 from kvip.core.objects import Lease, LeaseSpec, ObjectMeta
 from kvip.daemon.lease_loop import LeaseLoop
 from kvip.daemon.lease_writer import new_incarnation
@@ -166,7 +166,7 @@ def test_an_absent_lease_is_taken_and_renewed_each_retry_period(bench):
         assert loop.valid_until is None
         await asyncio.sleep(20)
         assert loop.valid_until > bench.clock.now() + 1.9
-        assert loop.observed
+        assert observed(loop.election, now=bench.clock.now())
         assert bench.server.lease.spec.holder_identity == loop.election.incarnation
 
     bench.play(story)
@@ -379,7 +379,7 @@ def test_an_api_that_refuses_is_asked_with_growing_pauses(bench, status):
         bench.server.read_fault = ApiError("GET", "lease", status=status, reason="no")
         await asyncio.sleep(20)
         assert 15 <= bench.server.reads <= 35
-        assert not loop.observed
+        assert not observed(loop.election, now=bench.clock.now())
         bench.server.read_fault = None
         await asyncio.sleep(2)
         assert loop.valid_until is not None

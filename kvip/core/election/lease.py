@@ -244,3 +244,30 @@ def fenced(election: Election, incarnation: Incarnation) -> Election:
     return msgspec.structs.replace(
         election, incarnation=incarnation, valid_until=None, rewritten=False, retired=retired | {str(election.incarnation)}
     )
+
+
+def may_create(election: Election, *, earlier_holder: bool, now: float) -> bool:
+    """May a missing Lease be created? It may have been deleted under a holder that does not know yet, until a whole duration has passed."""
+    absent_s = now - election.view.changed_at if election.view is not None else 0.0
+    return absent_s >= election.timers.lease_duration_s or not earlier_holder
+
+
+def attempt_s(election: Election, *, now: float) -> float:
+    """The deadline of one request: two more attempts must fit before the renew deadline, and none goes on past it."""
+    timers = election.timers
+    cap_s = max(timers.retry_period_s, (deadline_s(election) - timers.retry_period_s) / 2)
+    return cap_s if election.valid_until is None else max(0.05, min(cap_s, election.valid_until - now))
+
+
+def held_elsewhere(election: Election) -> bool:
+    """Does another node hold the Lease, as far as is known?"""
+    view = election.view
+    if view is None or not view.holder or free_at(election) is None:
+        return False
+    return view.holder not in election.retired
+
+
+def observed(election: Election, *, now: float) -> bool:
+    """Has the Lease been read within its duration?"""
+    view = election.view
+    return view is not None and now - view.seen_at < max(election.timers.lease_duration_s, view.duration_s)
