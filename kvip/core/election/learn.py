@@ -1,4 +1,4 @@
-"""Takes in what was read and watched of the Leases: heartbeats, records, the record count.
+"""Takes in what was read and watched of the Leases, and notes as of when the view is complete.
 
 Input: a state, a Lease or its absence, the time. Output: the state after it. It must not decide what to do, only notice what
 makes this node's own claims void.
@@ -11,20 +11,19 @@ from collections.abc import Iterable
 from kvip.core.election import heartbeat, members, records
 from kvip.core.election import lease as shared
 from kvip.core.election.heartbeat import node_of
+from kvip.core.election.history import learn_count, rewritten, with_count
+from kvip.core.election.learn_records import learn_record
 from kvip.core.election.lease import is_older
 from kvip.core.election.members import Member
-from kvip.core.election.records import Record
-from kvip.core.election.seal import follows
-from kvip.core.election.state import Slot, State, fresh, longest_s, look_again, own_name, permitted, replace, valid, with_slot
-from kvip.core.model import Vip
+from kvip.core.election.state import State, fresh, longest_s, look_again, own_name, replace, valid
 from kvip.core.objects import Lease
-
-REWRITTEN = "history of the Leases rewritten"
-RECOUNTED = "number of records changed"
 
 
 def watched(state: State, name: str, lease: Lease | None, *, now: float) -> State:
-    """A message of the watch. A deletion carries no version, and may be old: a consistent read is asked for."""
+    """A message of the watch. A deletion carries no version, and may be old: a consistent read is asked for.
+
+    Of a snapshot, what vanished is to be told first: with this node's own heartbeat in it the view counts as complete.
+    """
     if name == state.shared_name:
         return replace(state, shared_at=float("-inf"))
     if lease is None:
@@ -78,16 +77,19 @@ def freshen(state: State, at: float, *, now: float) -> State:
 def learn(state: State, name: str, lease: Lease | None, *, now: float, asked: str | None = None, sent_at: float = 0.0) -> State:
     """One Lease as the watch (`asked` None) or a consistent read showed it; `asked` = the version known when that was sent."""
     if asked is not None:
+        if lease is None and version_of(state, name) not in ("", asked):
+            # It was changed after the read was sent: that read does not tell whether it vanished before or after.
+            return replace(state, verify=state.verify | {name})
         state = replace(state, verify=state.verify - {name})
         if not state.verify and state.fresh_next > float("-inf"):
             state = freshen(replace(state, fresh_next=float("-inf")), state.fresh_next, now=now)
     if name == state.shared_name:
         return _learn_shared(state, lease, now=now, asked=asked or "", sent_at=sent_at)
     if name == records.CLUSTER:
-        return _learn_count(state, lease, now=now, asked=asked)
+        return learn_count(state, lease, now=now, asked=asked)
     number = records.number_in(name)
     if number is not None:
-        return _learn_record(state, number, lease, now=now, asked=asked)
+        return learn_record(state, number, lease, now=now, asked=asked)
     if name.startswith(heartbeat.PREFIX):
         return _learn_member(state, name.removeprefix(heartbeat.PREFIX), lease, now=now, asked=asked, sent_at=sent_at)
     return state
@@ -98,6 +100,8 @@ def learn_all(state: State, leases: Iterable[Lease], *, version: str, known: str
     if is_older(version, known):
         return rewritten(state, now=now)
     found = {lease.metadata.name: lease for lease in leases}
+    if any(_set_back(version_of(state, name), lease, known) for name, lease in found.items()):
+        return rewritten(state, now=now)
     cluster = found.get(records.CLUSTER)
     said = [count for lease in (cluster, *found.values()) if lease is not None and (count := records.count_in(lease)) is not None]
     if state.count is None and said:
@@ -113,49 +117,16 @@ def learn_all(state: State, leases: Iterable[Lease], *, version: str, known: str
     return freshen(state, sent_at, now=now)
 
 
+def _set_back(version: str, lease: Lease, known: str) -> bool:
+    """Does a list show less than was known when it was sent?"""
+    return is_older(lease.metadata.resource_version, version) and not is_older(known, version)
+
+
 def _with_the_absent(state: State, now: float) -> State:
     """Nodes that a record names and that have no heartbeat: dead a lease after the first sync (PROTOCOL T1)."""
     named = {node_of(incarnation) for slot in state.slots.values() if slot.record is not None for incarnation in slot.record.claims}
     absent = Member(beat=None, named="", changed_at=now, holder_since=now, silence_s=longest_s(state))
     return replace(state, members={**dict.fromkeys(named, absent), **state.members})
-
-
-def rewritten(state: State, *, now: float) -> State:
-    """A store that was set back: nothing known counts any more, and nothing is taken for a whole lease (PROTOCOL T4)."""
-    slots = {number: replace(slot, record=None, look_at=0.0) for number, slot in state.slots.items()}
-    return replace(
-        state,
-        cluster=None,
-        count_stored=False,
-        members={},
-        slots=slots,
-        verify=frozenset(),
-        ahead={},
-        synced_at=None,
-        fresh_at=None,
-        fresh_next=float("-inf"),
-        not_before=now + longest_s(state),
-        lost=REWRITTEN if state.renewed_until is not None else "",
-    )
-
-
-def with_count(state: State, count: int | None) -> State:
-    """Now it is known over how many records the VIPs are spread."""
-    if count is None or count == state.count:
-        return state
-    return replace(state, count=count, slots={number: state.slots.get(number, Slot(number=number)) for number in range(count)})
-
-
-def decided(state: State, count: int) -> State:
-    """The number of records was decided after the first list: what that showed of records was passed over, so it is read again."""
-    return replace(with_count(state, count), synced_at=None, fresh_at=None)
-
-
-def recounted(state: State, count: int, *, now: float) -> State:
-    """`kvip-cluster` says another number than this node went by: its records are not those that the others look into."""
-    held = state.renewed_until is not None
-    state = rewritten(replace(state, count=None, slots={}), now=now)
-    return replace(with_count(state, count), lost=RECOUNTED if held else "")
 
 
 def _learn_member(state: State, node: str, lease: Lease | None, *, now: float, asked: str | None, sent_at: float) -> State:
@@ -203,80 +174,6 @@ def _changes_more_than_time(before: Member | None, after: Member) -> bool:
     if one is None or two is None:
         return one is not two or before is None
     return (one.holder, one.intact, one.about) != (two.holder, two.intact, two.about)
-
-
-def _learn_record(state: State, number: int, lease: Lease | None, *, now: float, asked: str | None) -> State:
-    slot = state.slots.get(number)
-    if slot is None:
-        return state
-    known = slot.record
-    if lease is None:
-        if known is None or asked is None or known.version != asked:
-            return state
-        return _set_record(state, slot, None, now=now, free_from=now + longest_s(state))
-    record = records.parse(lease)
-    free_from = slot.free_from
-    if known is not None:
-        if record.version == known.version:
-            return state if (record.uid, record.mark) == (known.uid, known.mark) else rewritten(state, now=now)
-        if is_older(record.version, known.version):
-            return rewritten(state, now=now) if asked is not None and is_older(record.version, asked) else state
-        if record.uid != known.uid:
-            free_from = now + longest_s(state)
-        elif record.intact and not follows(record.mark, known_version=known.version):
-            record = replace(record, intact=False)
-    if not record.intact:
-        free_from = now + max(longest_s(state), record.duration_s)
-    return _set_record(state, slot, record, now=now, free_from=max(slot.free_from, free_from))
-
-
-def _set_record(state: State, slot: Slot, record: Record | None, *, now: float, free_from: float) -> State:
-    had = permitted(state, slot)
-    if record is not None and not record.intact:
-        record = _nothing_new_for_us(state, record, had)
-    mine = frozenset(record.claims.get(state.incarnation, ())) if record is not None else frozenset()
-    before = slot.record.holder if slot.record is not None else {}
-    after = record.holder if record is not None else {}
-    wanted = {vip: one if before.get(vip) == after.get(vip) else replace(one, since=now) for vip, one in slot.wanted.items()}
-    moved = record is None or record.version != slot.doubt_version
-    slot = replace(
-        slot,
-        record=record,
-        free_from=free_from,
-        listed_since={
-            incarnation: slot.listed_since.get(incarnation, now) for incarnation in (record.claims if record is not None else ())
-        },
-        wanted=wanted,
-        leaving=slot.leaving & mine,
-        settled=slot.settled & mine,
-        doubted=frozenset() if moved else slot.doubted,
-        look_at=0.0,
-    )
-    state = with_slot(state, slot)
-    if record is not None:
-        state = replace(state, longest_s=max(state.longest_s, record.duration_s if record.intact else 0.0))
-    return replace(state, lost="claims changed by another") if had - mine and not state.lost else state
-
-
-def _nothing_new_for_us(state: State, record: Record, had: frozenset[Vip]) -> Record:
-    """A record that kvip did not write as it stands takes away, and gives nothing."""
-    claims = dict(record.claims)
-    claims[state.incarnation] = tuple(vip for vip in claims.get(state.incarnation, ()) if vip in had)
-    holder = {vip: incarnation for vip, incarnation in record.holder.items() if incarnation != state.incarnation or vip in had}
-    return replace(record, claims=claims, holder=holder)
-
-
-def _learn_count(state: State, lease: Lease | None, *, now: float, asked: str | None = None) -> State:
-    known = state.cluster.resource_version if state.cluster is not None else ""
-    if lease is None:
-        return state if asked is None or asked != known else replace(state, cluster=None, count_stored=False)
-    if is_older(lease.metadata.resource_version, known):
-        return rewritten(state, now=now) if asked is not None and is_older(lease.metadata.resource_version, asked) else state
-    count = records.count_in(lease)
-    state = replace(state, cluster=lease.metadata, count_stored=count is not None)
-    if count is None or count == state.count:
-        return state
-    return decided(state, count) if state.count is None else recounted(state, count, now=now)
 
 
 def _learn_shared(state: State, lease: Lease | None, *, now: float, asked: str, sent_at: float) -> State:

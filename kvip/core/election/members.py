@@ -31,10 +31,15 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """How long it must stay as it is before what it named is dead."""
     read_at: float = float("-inf")
     """When the last consistent read was sent."""
+    over_from: float = 0.0
+    """It vanished and came anew: what it named before may not know yet, and is not over before this."""
 
 
 class Seen(NamedTuple):
-    """What an observation came to. `rewritten`: a consistent read showed something older than was seen before, or one version has two contents."""
+    """What an observation came to.
+
+    `rewritten`: a consistent read showed something older than was seen before, or one version has two contents.
+    """
 
     member: Member
     rewritten: bool = False
@@ -65,7 +70,10 @@ def observe(
             return Seen(replace(known, read_at=max(known.read_at, sent_at)))
         named = known.named if known is not None else ""
         silence_s = max(known.silence_s, own_s) if known is not None and named else max(longest_s, own_s)
-        return Seen(Member(beat=None, named=named, changed_at=now, holder_since=now, silence_s=silence_s, read_at=sent_at))
+        over_from = known.over_from if known is not None else 0.0
+        return Seen(
+            Member(beat=None, named=named, changed_at=now, holder_since=now, silence_s=silence_s, read_at=sent_at, over_from=over_from)
+        )
     beat = heartbeat.parse(lease)
     read_at = max(known.read_at if known is not None else float("-inf"), sent_at if asked is not None else float("-inf"))
     if before is not None:
@@ -83,17 +91,30 @@ def observe(
             and not follows(beat.mark, known_version=before.version)
         ):
             beat = replace_beat(beat, intact=False)
+        if own and beat.uid != before.uid:
+            beat = replace_beat(beat, intact=False)
     named = (beat.holder if beat.intact else "") or (known.named if known is not None else "")
     shortest_s = max(own_s, beat.duration_s, before.duration_s if before is not None else 0.0)
     silence_s = shortest_s if beat.intact else max(shortest_s, longest_s)
     same = known is not None and before is not None and (before.holder, before.intact) == (beat.holder, beat.intact)
     since = known.holder_since if known is not None and same else now
-    return Seen(Member(beat=beat, named=named, changed_at=now, holder_since=since, silence_s=silence_s, read_at=read_at))
+    over_from = known.over_from if known is not None else 0.0
+    if known is not None and before is None:
+        over_from = max(over_from, known.changed_at + known.silence_s)
+    elif before is not None and beat.uid != before.uid:
+        over_from = max(over_from, now + max(silence_s, longest_s))
+    member = Member(beat=beat, named=named, changed_at=now, holder_since=since, silence_s=silence_s, read_at=read_at, over_from=over_from)
+    return Seen(member)
 
 
 def ended(member: Member, incarnation: str) -> bool:
-    """Does the heartbeat say for certain that this incarnation is over? Incarnations never come back."""
+    """Does the heartbeat say for certain that this incarnation is over, from `over_at` on? Incarnations never come back."""
     return member.beat is not None and member.beat.intact and member.beat.holder != incarnation
+
+
+def over_at(member: Member) -> float:
+    """From when on what this heartbeat does not name any more is over."""
+    return max(member.holder_since, member.over_from)
 
 
 def dead_at(member: Member, *, fresh_since: float) -> float:

@@ -49,18 +49,12 @@ def _free_at(state: State) -> float:
     ours = {state.incarnation, *state.retired}
     if beat is not None and beat.intact and (not beat.holder or beat.holder in ours):
         return 0.0
-    if member is not None and beat is not None and beat.intact:
+    if member is not None:
+        # Vanished, or changed by someone else: absent is not free, for ourselves either (PROTOCOL T4, R7).
         return dead_at(member, fresh_since=state.fresh_since)
     former = {incarnation for slot in state.slots.values() if slot.record for incarnation in slot.record.claims}
-    former = {incarnation for incarnation in former if node_of(incarnation) == state.node}
-    if member is not None and member.named:
-        former.add(member.named)
-    if beat is None and former <= ours:
+    if {incarnation for incarnation in former if node_of(incarnation) == state.node} <= ours:
         return 0.0
-    if member is not None and member.named and former <= ours:
-        return 0.0
-    if member is not None:
-        return dead_at(member, fresh_since=state.fresh_since)
     return max(state.synced_at, state.fresh_since) + longest_s(state)
 
 

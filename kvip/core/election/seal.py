@@ -41,5 +41,11 @@ def follows(mark: str, *, known_version: str) -> bool:
     return len(parts) == 5 and parts[2] != NONE and not is_older(parts[2], known_version)
 
 
+def created(mark: str) -> bool:
+    """Was the object made by this write?"""
+    parts = mark.split(" ")
+    return len(parts) == 5 and parts[2] == NONE
+
+
 def _digest(plain: str, content: str) -> str:
     return hashlib.sha256(f"{plain}\n{content}".encode()).hexdigest()[:16]

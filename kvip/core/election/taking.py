@@ -12,7 +12,7 @@ import msgspec
 
 from kvip.core.election import heartbeat, placement, records, renewal
 from kvip.core.election.heartbeat import LABELS, node_of
-from kvip.core.election.members import dead_at, ended, living
+from kvip.core.election.members import dead_at, ended, living, over_at
 from kvip.core.election.state import (
     NEVER,
     Op,
@@ -101,6 +101,9 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
         look_at = min(look_at, again)
     if waiting - state.dead:
         takes = {vip for vip in takes if slot.record is None or slot.record.holder.get(vip) in state.dead | {None}}
+    if slot.record is not None and not slot.record.intact and now < slot.free_from:
+        # Upon our write the others would believe all that it says.
+        return Choice(state=state, ops=tuple(ops), look_at=slot.free_from)
     if not takes and not off and not _in_doubt(slot):
         return Choice(state=state, ops=tuple(ops), look_at=look_at)
     ready_at = free_to_send(state, records.name_of(number), now)
@@ -165,7 +168,7 @@ def _free_at(state: State, want: Want, holder: str | None) -> float:
     member = state.members.get(node_of(holder))
     if member is None:
         return max(state.synced_at, state.fresh_since) + longest_s(state)
-    return member.holder_since if ended(member, holder) else dead_at(member, fresh_since=state.fresh_since)
+    return over_at(member) if ended(member, holder) else dead_at(member, fresh_since=state.fresh_since)
 
 
 def _record_free_at(slot: Slot, holder: str | None) -> float:
@@ -184,7 +187,7 @@ def _confirm_dead(state: State, holder: str, listed_since: float, now: float) ->
     if holder in state.retired:
         return replace(state, dead=state.dead | {holder}), None, now
     if member is not None and ended(member, holder):
-        if member.read_at >= max(member.holder_since, listed_since):
+        if member.read_at >= max(over_at(member), listed_since):
             return replace(state, dead=state.dead | {holder}), None, now
     elif member is not None and member.read_at >= max(dead_at(member, fresh_since=state.fresh_since), listed_since):
         if member.beat is None:
@@ -198,8 +201,11 @@ def _confirm_dead(state: State, holder: str, listed_since: float, now: float) ->
 
 def _send(state: State, op: Op, now: float) -> tuple[State, Op | None, float]:
     ready_at = free_to_send(state, op.name, now)
-    if ready_at is None or ready_at > now:
-        return state, None, ready_at or NEVER
+    if ready_at is None:
+        # A renewal of our own under way decides nothing when it is answered.
+        return state, None, now + POLL_S
+    if ready_at > now:
+        return state, None, ready_at
     return replace(state, flights={**state.flights, op.name: op}), op, NEVER
 
 
