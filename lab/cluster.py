@@ -25,7 +25,7 @@ SERVICES = "/api/v1/namespaces/default/services"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 LEASE = f"{LEASES}/plndr-svcs-lock"
 POLL_S = 0.002
-GLOBAL = "global"
+CLAIMS, GLOBAL = "claims", "global"
 
 
 def now() -> float:
@@ -51,9 +51,9 @@ class Cluster:
     ) -> None:
         self.lan = lan
         self.api = api
-        self.mode = GLOBAL
         self._work_dir = work_dir
         self._env = dict(env or {})
+        self.mode = self._env.get("KVIP_ELECTION") or CLAIMS
         self.nodes = {name: self._node(name) for name in nodes}
 
     def _node(self, name: str) -> NodeProcess:

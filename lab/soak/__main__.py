@@ -26,7 +26,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="length, healing and convergence included (about)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same operations at the same times")
     parser.add_argument("--api", choices=("embedded", "real"), default="embedded")
-    parser.add_argument("--env", action="append", default=[], metavar="KEY=VALUE", help="a setting for the daemons; empty removes one")
+    parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting for the daemons; empty removes one; the election is KVIP_ELECTION, claims unless given",
+    )
     parser.add_argument("--faults", default="", metavar="LIST", help=f"only these, comma-separated: {', '.join(FAULT_KINDS)}")
     parser.add_argument("--first", action="store_true", help="end at the first violation")
     parser.add_argument("--report", type=pathlib.Path, metavar="FILE", help="also write the result there, as Markdown")

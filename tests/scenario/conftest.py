@@ -7,17 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from lab.apihost import ApiHost
-from lab.cluster import GLOBAL, Cluster
+from lab.cluster import CLAIMS, GLOBAL, Cluster
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import API_IP, Lan
-from lab.netns import LabError
 from lab.scene import recover
 
-MODES = (GLOBAL, "claims")
-DEFAULT_MODE = GLOBAL
-"""Of the tests that run in one mode only."""
-REFUSED: set[str] = set()
-"""Election modes that this kvip refused at start."""
+MODES = (CLAIMS, GLOBAL)
+DEFAULT_MODE = CLAIMS
+"""Of the tests that run in one mode only, unless their module says another MODE."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,7 +76,9 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def cluster(shared_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    _start(shared_cluster, request.getfixturevalue("mode") if "mode" in request.fixturenames else DEFAULT_MODE)
+    default = getattr(request.module, "MODE", DEFAULT_MODE)
+    shared_cluster.use(request.getfixturevalue("mode") if "mode" in request.fixturenames else default)
+    shared_cluster.start()
     yield shared_cluster
     recover(shared_cluster)
 
@@ -91,18 +90,3 @@ def embedded(cluster: Cluster) -> Iterator[EmbeddedApi]:
         pytest.skip("only the embedded API server fails on request")
     yield cluster.api
     cluster.api.reset()
-
-
-def _start(cluster: Cluster, mode: str) -> None:
-    if mode not in REFUSED:
-        cluster.use(mode)
-        try:
-            cluster.start()
-        except LabError:
-            if not any(node.returncode == 2 and "election" in node.log_path.read_text() for node in cluster.nodes.values()):
-                raise
-            REFUSED.add(mode)
-            cluster.stop()
-    if mode in REFUSED:
-        cluster.use(GLOBAL)
-        pytest.skip(f"this kvip refuses election mode {mode}")

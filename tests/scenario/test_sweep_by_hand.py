@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lab.cluster import Cluster, wait
+from lab.cluster import GLOBAL, Cluster, wait
 from lab.node import NodeProcess
 
+MODE = GLOBAL
+"""Adopting is for a cluster that comes from kube-vip."""
 VIP = "10.10.0.200"
 REPOSITORY = Path(__file__).resolve().parents[2]
 
