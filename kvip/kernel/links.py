@@ -13,8 +13,8 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from pyroute2 import NetlinkError as Pyroute2Error
 from pyroute2.netlink.exceptions import NetlinkDecodeError, NetlinkHeaderDecodeError
+from pyroute2.netlink.exceptions import NetlinkError as Pyroute2Error
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from kvip.core.model import IfIndex, Link

@@ -12,7 +12,7 @@ import asyncio
 import socket
 from typing import Final, Protocol
 
-from pyroute2 import AsyncIPRoute
+from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.core import CoreDatagramProtocol
 
 _DATAGRAM_BYTES: Final = 262_144

@@ -278,10 +278,11 @@ class Informer(Generic[T]):
                     self._on_change(key)
 
     def _replace(self, snapshot: Snapshot[T], version: str) -> None:
-        """Put a complete snapshot in the place of the store and tell what is different."""
+        """Put a complete snapshot in the place of the store and tell what is different: what vanished first, so that no key
+        told shows a later state than an absence that is still to be told."""
         before, after = self.store, snapshot.settle(self.store)
-        changed = [key for key, item in after.items() if key not in before or differs(before[key], item)]
-        changed += [key for key in before if key not in after]
+        changed = [key for key in before if key not in after]
+        changed += [key for key, item in after.items() if key not in before or differs(before[key], item)]
         self.store = after
         self._version = version
         first, self.synced, self.current = not self.synced, True, True

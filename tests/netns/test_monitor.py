@@ -6,7 +6,7 @@ import socket
 
 import pytest
 import uvloop
-from pyroute2 import NetlinkError as Pyroute2Error
+from pyroute2.netlink.exceptions import NetlinkError as Pyroute2Error
 
 from kvip.errors import NetlinkError
 from kvip.kernel.batches import AddressOp, AddressSocket, vip_address

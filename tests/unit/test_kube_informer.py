@@ -169,7 +169,7 @@ async def test_410_for_ever_is_no_busy_loop(tmp_path, stream):
 
 
 async def test_a_watch_that_always_ends_at_once_is_no_busy_loop(tmp_path):
-    timing = msgspec.structs.replace(QUICK, backoff_min_s=0.02, backoff_max_s=0.04, steady_s=1.0)
+    timing = msgspec.structs.replace(QUICK, backoff_min_s=0.2, backoff_max_s=0.2, steady_s=3.0)
     async with informing(tmp_path, initial(5).end(), timing=timing) as (server, informer, _):
         version = iter(range(6, 1000))
 
@@ -177,10 +177,10 @@ async def test_a_watch_that_always_ends_at_once_is_no_busy_loop(tmp_path):
             return await Feed(bookmark(next(version))).end()(request)
 
         server.default = brief
-        await until(lambda: len(server.seen) >= 6)
+        await until(lambda: len(server.seen) >= 4)
         gaps = [late.at - early.at for early, late in zip(server.seen, server.seen[1:], strict=False)]
-    assert gaps[0] < 0.010
-    assert all(gap >= 0.014 for gap in gaps[1:])
+    assert gaps[0] < 0.14, "the first time it is opened anew at once"
+    assert all(gap >= 0.14 for gap in gaps[1:])
     assert informer.relists == 0
 
 
