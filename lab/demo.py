@@ -56,7 +56,8 @@ def demo(work: pathlib.Path) -> int:
     try:
         with Lan(2) as lan, EmbeddedApi(API_IP) as server, contextlib.ExitStack() as undo:
             tell.event("LAN up, API server listens")
-            nodes = [NodeProcess(lan, name, kubeconfig=server.kvip_kubeconfig, work_dir=work) for name in lan.nodes]
+            env = {"KVIP_ELECTION": "claims"}
+            nodes = [NodeProcess(lan, name, kubeconfig=server.kvip_kubeconfig, work_dir=work, env=env) for name in lan.nodes]
             for node in nodes:
                 undo.callback(node.close)
             api, ask = undo.enter_context(_api_thread(server.url, server.admin_token))

@@ -97,21 +97,20 @@ class DemoSteps:
         return next(((node, address) for node in self._nodes for address in node.marked_addresses() if address.ip == vip), None)
 
     def start(self) -> None:
-        """Daemons up, one of them holds the lease."""
+        """Daemons up, each with a heartbeat."""
         self.tell.step("Start `kvip manager` on n1 and n2 (lease 5 s, renew deadline 3 s, retry period 1 s)")
         for node in self._nodes:
             node.start()
         for node in self._nodes:
             node.wait_ready(10.0)
             self.tell.event(f"{node.node} ready (pid {node.pid}, {node_ip(node.node)}, MAC {self._lan.mac(node.node)})")
-        leader = self.until("one node holds the lease", self._leader, deadline_s=8.0, seen=self._lease)
-        self.tell.event(f"{leader.node} holds the lease: {self._lease()}")
+        self.until("each node's heartbeat is confirmed", self._may_hold, deadline_s=8.0, seen=self._leases)
+        self.tell.event("each node's heartbeat is confirmed: it may hold VIPs")
 
-    def _leader(self) -> NodeProcess | None:
-        holding = [node for node in self._nodes if node.metrics().get("kvip_lease_holding") == 1]
-        return holding[0] if len(holding) == 1 else None
+    def _may_hold(self) -> bool:
+        return all(node.metrics().get("kvip_lease_holding") == 1 for node in self._nodes)
 
-    def _lease(self) -> str:
+    def _leases(self) -> str:
         leases = self._ask(self._api.leases()).result(5.0)
         return ", ".join(f"{name} = {lease['spec'].get('holderIdentity') or 'nobody'}" for name, lease in leases.items()) or "no Lease"
 
@@ -168,6 +167,7 @@ class DemoSteps:
             seen=lambda: str(ingress()),
         )  # fmt: skip
         self.tell.event(f"seen by now: status.loadBalancer.ingress = {ingress()}")
+        self.tell.event(f"Leases: {self._leases()}")
 
     def delete(self, name: str, vip: str, prober: Prober) -> None:
         """Delete the Service: the VIP leaves its node, and nobody answers for it any more."""
