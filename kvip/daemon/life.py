@@ -113,5 +113,6 @@ class Life:
     def _update_gauges(self) -> None:
         parts = self._parts
         parts.caches.update_gauges()
+        metrics.tasks.set(len(asyncio.all_tasks()))
         until = parts.elector.valid_until if parts.elector is not None else None
         metrics.lease_valid_seconds.set(0 if until is None else until - parts.clock.now())

@@ -26,6 +26,7 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     rss_mib: tuple[float, float]
     fds: tuple[int, int]
     threads: tuple[int, int]
+    tasks: tuple[int, int]
     cpu_s: float
 
 
@@ -105,7 +106,8 @@ def _lines(result: Result) -> Iterator[str]:
         rss, fds, threads = life.rss_mib, life.fds, life.threads
         yield (
             f"  {life.node} pid {life.pid}: {life.age_s:.0f} s, RSS {rss[0]:.1f} -> {rss[1]:.1f} MiB, fds {fds[0]} -> {fds[1]}, "
-            f"threads {threads[0]} -> {threads[1]}, {100 * life.cpu_s / max(life.age_s, 1):.1f} % of a core"
+            f"threads {threads[0]} -> {threads[1]}, tasks {life.tasks[0]} -> {life.tasks[1]}, "
+            f"{100 * life.cpu_s / max(life.age_s, 1):.1f} % of a core"
         )
     yield from (f"note: {note}" for note in result.notes)
     yield f"violations: {len(result.violations)}"

@@ -119,12 +119,13 @@ class Watch:
 
 
 class Usage:
-    """What one daemon uses, from /proc."""
+    """What one daemon uses, from /proc; and how many asyncio tasks it has, by its own word."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, *, tasks: int) -> None:
         root = pathlib.Path(f"/proc/{pid}")
         status = dict(line.split(":", 1) for line in (root / "status").read_text().splitlines() if ":" in line)
         self.pid = pid
+        self.tasks = tasks
         self.rss_mib = int(status["VmRSS"].split()[0]) / 1024
         self.threads = int(status["Threads"])
         self.fds = len(os.listdir(root / "fd"))
