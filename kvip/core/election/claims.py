@@ -69,6 +69,7 @@ def step(state: State, now: float, *, stuck: bool = False) -> Step:
         reason = state.lost or ("" if valid(state, now) else _why_invalid(state))
         if reason:
             return Step(state=state, fence=reason)
+    state = _forgiven(state, now)
     ops: list[Op] = []
     wakes = [NEVER]
     state, wake_at = look(state, now, ops)
@@ -138,8 +139,17 @@ def refused(state: State, vips: frozenset[Vip], *, now: float) -> State:
     refusals = placement.forgive(state.refusals, now=now)
     for vip in vips:
         refusals[vip] = placement.refuse(refusals.get(vip), now=now)
-    published = tuple(sorted(placement.refusing(refusals, now=now)))
-    return look_again(replace(state, refusals=refusals, about=msgspec.structs.replace(state.about, refuses=published)))
+    return look_again(_forgiven(replace(state, refusals=refusals), now))
+
+
+def _forgiven(state: State, now: float) -> State:
+    """Publish what is refused now, and no longer what was."""
+    if not state.refusals:
+        return state
+    published = tuple(sorted(placement.refusing(state.refusals, now=now)))
+    if published == state.about.refuses:
+        return state
+    return replace(state, about=msgspec.structs.replace(state.about, refuses=published))
 
 
 def described(state: State, about: About) -> State:

@@ -58,7 +58,7 @@ def _claims_unasked(state: State, record: Record, number: int) -> bool:
 def _set_record(state: State, slot: Slot, record: Record | None, *, now: float, free_from: float) -> State:
     had = permitted(state, slot)
     if record is not None and not record.intact:
-        record = _nothing_new_for_us(state, record, had)
+        record = _nothing_new_for_us(state, record, had | (slot.leaving - slot.doubted))
     mine = frozenset(record.claims.get(state.incarnation, ())) if record is not None else frozenset()
     before = slot.record.holder if slot.record is not None else {}
     after = record.holder if record is not None else {}
@@ -85,6 +85,8 @@ def _set_record(state: State, slot: Slot, record: Record | None, *, now: float, 
 
 def _nothing_new_for_us(state: State, record: Record, had: frozenset[Vip]) -> Record:
     """A record that kvip did not write as it stands takes away, and gives nothing."""
+    if state.incarnation not in record.claims:
+        return record
     claims = dict(record.claims)
     claims[state.incarnation] = tuple(vip for vip in claims.get(state.incarnation, ()) if vip in had)
     holder = {vip: incarnation for vip, incarnation in record.holder.items() if incarnation != state.incarnation or vip in had}

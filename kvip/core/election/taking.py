@@ -84,7 +84,10 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     waiting: set[str] = set()
     order = placement.order(number, scene.alive, scene.loads, total=scene.total) if scene.may_take else []
     for vip, wanted in slot.wanted.items():
-        if not scene.may_take or wanted.want.able is not True or vip in mine or _refused(state, vip, now):
+        if not scene.may_take or wanted.want.able is not True or vip in mine:
+            continue
+        if _refused(state, vip, now):
+            look_at = min(look_at, state.refusals[vip].until)
             continue
         holder = slot.record.holder.get(vip) if slot.record is not None else None
         due = _due(state, slot, vip, holder, order)
@@ -104,7 +107,7 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     if slot.record is not None and not slot.record.intact and now < slot.free_from:
         # Upon our write the others would believe all that it says.
         return Choice(state=state, ops=tuple(ops), look_at=slot.free_from)
-    if not takes and not off and not _in_doubt(slot):
+    if not takes and not off and not _in_doubt(slot) and not _to_be_mended(state, slot):
         return Choice(state=state, ops=tuple(ops), look_at=look_at)
     ready_at = free_to_send(state, records.name_of(number), now)
     if ready_at is None or ready_at > now:
@@ -132,6 +135,11 @@ def _in_doubt(slot: Slot) -> bool:
     return slot.record is not None and slot.record.version == slot.doubt_version and bool(slot.doubted - slot.leaving)
 
 
+def _to_be_mended(state: State, slot: Slot) -> bool:
+    """Was a record that names us changed by somebody else? Written anew it is believed again, and shows no more than we know to be ours."""
+    return slot.record is not None and not slot.record.intact and state.incarnation in slot.record.claims
+
+
 def _want(slot: Slot, vip: Vip) -> Want:
     wanted = slot.wanted.get(vip)
     return wanted.want if wanted is not None else UNKNOWN
@@ -145,7 +153,7 @@ def _refused(state: State, vip: Vip, now: float) -> bool:
 def _due(state: State, slot: Slot, vip: Vip, holder: str | None, order: list[str]) -> float:
     """When it is this node's turn to take a VIP."""
     wanted = slot.wanted[vip]
-    free = max(_free_at(state, wanted.want, holder), _record_free_at(slot, holder), state.not_before, wanted.since)
+    free = max(_free_at(state, wanted.want, holder), slot.free_from, state.not_before, wanted.since)
     former = node_of(holder) if holder is not None else ""
     turn = [node for node in order if vip not in _refuses(state, node)]
     turn.sort(key=lambda node: node != former)
@@ -169,12 +177,6 @@ def _free_at(state: State, want: Want, holder: str | None) -> float:
     if member is None:
         return max(state.synced_at, state.fresh_since) + longest_s(state)
     return over_at(member) if ended(member, holder) else dead_at(member, fresh_since=state.fresh_since)
-
-
-def _record_free_at(slot: Slot, holder: str | None) -> float:
-    """A record that is not as kvip wrote it may hide who holds what; one that vanished hides only what it does not list again."""
-    trusted = slot.record is not None and slot.record.intact and holder is not None
-    return 0.0 if trusted else slot.free_from
 
 
 def _confirm_dead(state: State, holder: str, listed_since: float, now: float) -> tuple[State, Op | None, float]:

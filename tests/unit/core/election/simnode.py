@@ -17,6 +17,11 @@ replace = msgspec.structs.replace
 TIMERS = Timers(lease_duration_s=5.0, renew_deadline_s=3.0, retry_period_s=1.0)
 COUNT = 4
 DEAD = float("inf")
+RESTORE_S = 6.2
+"""To restore etcd every API server is stopped (kubernetes.io, "Restoring an etcd cluster"), for longer than any renew deadline here.
+
+A daemon that was running may hear of it at once all the same; one that starts cannot know what was before, and is served after that.
+"""
 
 
 class Node:
@@ -31,6 +36,9 @@ class Node:
         self.unbind_s = unbind_s
         self.shared_name = shared_name
         self.faults = WELL
+        self.hold = None
+        """Which requests do not reach the server; a test carries them out by hand, or not."""
+        self.held = []
         self.cut = False
         self.stuck = False
         self.stalled_until = 0.0
@@ -66,6 +74,7 @@ class Node:
         self.bound = set()
         self.inbox = []
         self.stalled_until = 0.0
+        self.deaf_until = self.world.server.restored_at + RESTORE_S
         self.told = {}
         self.state = claims.start(self.name, self._incarnation(), self.timers, count=self.count, shared_name=self.shared_name)
         if trusted:

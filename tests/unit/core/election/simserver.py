@@ -40,6 +40,7 @@ class Server:
         self.leases = {}
         self.uids = itertools.count(1)
         self.epoch = 0
+        self.restored_at = float("-inf")
         self.backups = []
         self.writes = 0
         self.log = []
@@ -110,6 +111,7 @@ class Server:
         """The whole store is set back, as by restoring etcd: connections break, what is under way is lost."""
         self.version, self.leases = backup[0], dict(backup[1])
         self.epoch += 1
+        self.restored_at = self.world.now
         self.log = []
         for node in self.world.nodes:
             node.watch.break_off()

@@ -20,6 +20,22 @@ class TwoHolders(AssertionError):
     """Two nodes may act for one VIP at one instant."""
 
 
+def settled(*names, vips=6, seed=1, **options):
+    """A quiet cluster; the first of the nodes holds every VIP."""
+    world = World(seed, vips=vips)
+    nodes = [world.add(name, **options) for name in names]
+    for node in nodes[1:]:
+        node.able = set()
+    world.until(world.all_held, limit_s=10)
+    world.run(3.0)
+    for node in nodes[1:]:
+        node.able = set(world.vips)
+        node.soon()
+    world.run(3.0)
+    assert nodes[0].acts() == set(world.vips)
+    return world, *nodes
+
+
 class World:
     """True time, and everything that is to happen."""
 
@@ -73,7 +89,10 @@ class World:
                 node.answer(op, answer, epoch)
 
         self.at(self.now + op.deadline_s / node.rate, lambda: finish(claims.Answer(ok=False)))
-        if node.cut or self.random.random() < faults.lose_request:
+        if node.hold is not None and node.hold(op):
+            node.held.append(op)
+            return
+        if node.cut or self.now < node.deaf_until or self.random.random() < faults.lose_request:
             return
         store = self.server.epoch
 
@@ -107,6 +126,14 @@ class World:
                 both = acts & other.acts()
                 if both:
                     raise TwoHolders(f"{sorted(both)} on {node.name} ({node.state.incarnation[-6:]}) and {other.name} at {self.now:.3f}")
+
+    def node(self, name):
+        return next(node for node in self.nodes if node.name == name)
+
+    def sent(self, node, kind="", purpose="", name="", since=0.0):
+        """(time, request) of what a node sent."""
+        wanted = ((at, op) for at, sender, op in self.requests if sender is node and at >= since)
+        return [(at, op) for at, op in wanted if kind in ("", op.kind) and purpose in ("", op.purpose) and op.name.startswith(name)]
 
     def holders(self, vip):
         return [node.name for node in self.nodes if vip in node.acts()]

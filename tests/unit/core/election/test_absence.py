@@ -1,0 +1,271 @@
+"""T4: absent is not free, and what was not written by kvip gives nothing."""
+
+from kvip.core.election import claims, records
+from kvip.core.election.lease import Timers
+from kvip.core.election.state import valid_until
+from tests.unit.core.election.simnode import TIMERS
+from tests.unit.core.election.simulation import World, settled
+
+D, R, P = TIMERS.lease_duration_s, TIMERS.renew_deadline_s, TIMERS.retry_period_s
+
+
+def record_of(world, vip):
+    return records.name_of(records.number_of(vip, 4))
+
+
+def all_by(world, node, *, limit_s=20.0):
+    return world.until(lambda: node.acts() == set(world.vips), limit_s=limit_s)
+
+
+def test_t4_a_heartbeat_that_vanished_leaves_a_tombstone():
+    world, a, b = settled("a", "b")
+    a.kill()
+    world.run(1.0)
+    world.server.delete("kvip-node-a")
+    assert D <= all_by(world, b) < D + 1.0
+
+
+def test_t4_the_tombstone_stands_for_the_longest_lease_known():
+    world, a, b = settled("a", "b")
+    c = world.add("c", timers=Timers(lease_duration_s=9.0, renew_deadline_s=3.0, retry_period_s=1.0))
+    c.able = set()
+    world.run(2.0)
+    a.kill()
+    name = record_of(world, world.vips[0])
+    world.server.delete(name)
+    began = world.now
+    world.until(lambda: name in world.server.leases, limit_s=20.0)
+    assert world.now - began >= 9.0
+    assert b.fences == []
+
+
+def test_t4_a_record_that_vanished_leaves_a_tombstone():
+    world, a, _ = settled("a", "b")
+    name = record_of(world, world.vips[0])
+    lost = {vip for vip in world.vips if record_of(world, vip) == name}
+    world.server.delete(name)
+    world.run(0.1)
+    assert a.fences == ["claims changed by another"]
+    assert not any(world.holders(vip) for vip in lost)
+    began = world.now
+    world.until(world.all_held, limit_s=2 * D)
+    assert world.now - began >= D - 0.2
+
+
+def test_t4_a_record_that_vanished_is_missed_even_without_a_watch():
+    world, a = settled("a")
+    a.watch.stalled_until = world.now + 60.0
+    world.server.delete(record_of(world, world.vips[0]))
+    world.run(R)
+    assert a.fences == ["claims changed by another"]
+
+
+def test_t4_a_deletion_that_is_not_true_changes_nothing():
+    world, a = settled("a")
+    for name in sorted(world.server.leases):
+        a.hear(name, None)
+    world.run(2.0)
+    assert a.fences == []
+
+
+def test_t4_a_young_daemon_creates_nothing_for_a_vip_with_an_earlier_holder():
+    world, a = settled("a")
+    a.kill()
+    for name in sorted(world.server.leases):
+        world.server.delete(name)
+    b = world.add("b")
+    assert all_by(world, b) >= D
+
+
+def test_t4_a_vip_that_nobody_ever_held_is_created_at_once():
+    world = World()
+    world.add("a")
+    assert world.until(world.all_held, limit_s=2.0) < 1.0
+
+
+def test_t4_a_store_that_was_set_back_is_a_fence_and_a_wait():
+    world, a, _ = settled("a", "b")
+    world.server.back_up()
+    world.run(10.0)
+    world.server.restore(world.server.backups[0])
+    world.run(P + 0.5)
+    assert a.fences == ["history of the Leases rewritten"]
+    assert not any(world.holders(vip) for vip in world.vips)
+    assert world.until(world.all_held, limit_s=3 * D) >= D - P - 0.5
+
+
+def test_t4_a_list_that_is_older_than_what_was_seen_is_a_rewritten_history():
+    world, a = settled("a")
+    old = claims.Answer(ok=True, leases=tuple(world.server.labelled()), version=str(world.server.version))
+    world.run(3.0)
+    op = list_of(world, a)
+    state = claims.answered(a.state, op, old, now=a.now())
+    assert claims.step(state, a.now()).fence == "history of the Leases rewritten"
+    assert state.not_before == a.now() + D
+
+
+def list_of(world, node):
+    """A list that the node sends now."""
+    node.watch.stalled_until = world.now + 60.0
+    node.hold = lambda op: op.kind == "list"
+    world.until(lambda: node.held, limit_s=3 * P)
+    return node.held[0]
+
+
+def test_t4_a_list_that_shows_less_than_was_known_is_one_too_though_its_version_is_high():
+    world, a = settled("a")
+    record = record_of(world, world.vips[0])
+    found = world.server.leases[record]
+    a.hear(record, world.server.store(record, found.metadata.uid, found.spec, found.metadata.annotations, found.metadata.labels))
+    op = list_of(world, a)
+    less = [found if lease.metadata.name == record else lease for lease in world.server.labelled()]
+    state = claims.answered(a.state, op, claims.Answer(ok=True, leases=less, version="99999"), now=a.now())
+    assert claims.step(state, a.now()).fence == "history of the Leases rewritten"
+
+
+def test_t4_ones_own_heartbeat_older_than_the_last_one_written_is_a_rewritten_history():
+    world, a = settled("a")
+    old = world.server.leases["kvip-node-a"]
+    world.run(5.0)
+    state = claims.watched(a.state, "kvip-node-a", None, now=a.now())
+    op = next(op for op in claims.step(state, a.now()).ops if op.kind == "read")
+    state = claims.answered(state, op, claims.Answer(ok=True, lease=old), now=a.now())
+    assert claims.step(state, a.now()).fence == "history of the Leases rewritten"
+
+
+def test_t4_a_namespace_that_terminates_is_a_fence():
+    world, a = settled("a")
+    a.hold = lambda op: op.purpose == "renew"
+    world.until(lambda: a.held, limit_s=2 * P)
+    state = claims.answered(a.state, a.held[0], claims.Answer(ok=False, status=403, terminating=True), now=a.now())
+    assert claims.step(state, a.now()).fence == "the namespace is being deleted"
+
+
+def test_t4_another_403_is_a_failure_like_any_other():
+    world, a = settled("a")
+    a.hold = lambda op: op.purpose == "renew"
+    world.until(lambda: a.held, limit_s=2 * P)
+    state = claims.answered(a.state, a.held[0], claims.Answer(ok=False, status=403), now=a.now())
+    assert claims.step(state, a.now()).fence == ""
+
+
+def test_t4_a_record_that_somebody_blanked_frees_nothing_at_once():
+    world, a, b = settled("a", "b")
+    a.stall(R)
+    world.server.blank(record_of(world, world.vips[0]))
+    world.run(D - 0.2)
+    assert not b.takes
+    world.until(world.all_held, limit_s=2 * D)
+
+
+def test_t4_an_old_content_that_is_put_back_gives_nobody_anything():
+    """b held the VIPs once; what it is given by a backup, a may still hold."""
+    world, a, b = settled("a", "b")
+    a.able = set()
+    a.soon()
+    world.until(lambda: b.acts() == set(world.vips), limit_s=5.0)
+    world.server.back_up()
+    a.able, b.able = set(world.vips), set()
+    b.soon()
+    world.until(lambda: a.acts() == set(world.vips), limit_s=5.0)
+    b.able = set(world.vips)
+    world.run(1.0)
+    a.stall(R)
+    for name, lease in world.server.backups[0][1].items():
+        if name.startswith(records.PREFIX):
+            world.server.put_back(lease)
+    world.run(R)
+    assert not b.acts()
+
+
+def test_t4_a_write_upon_a_record_that_somebody_changed_waits_like_a_taking():
+    """With kvip's own mark upon it the others would believe all that it says."""
+    world, a, b = settled("a", "b")
+    name = record_of(world, world.vips[0])
+    world.server.touch(name)
+    world.run(0.1)
+    a.able = set()
+    a.soon()
+    began = world.now
+    world.run(D - 0.2)
+    assert not world.sent(a, name=name, kind="write", since=began)
+    world.until(lambda: b.acts() == set(world.vips), limit_s=2.0)
+
+
+def test_t4_a_record_that_somebody_changed_is_mended_by_those_it_names():
+    world, a, b = settled("a", "b")
+    name = record_of(world, world.vips[0])
+    world.server.unlabel(name)
+    world.run(D + 1.0)
+    assert records.parse(world.server.leases[name]).intact
+    assert a.acts() == set(world.vips)
+    assert (a.fences, b.fences) == ([], [])
+
+
+def test_t4_a_vip_let_go_of_while_its_record_was_changed_is_free_later():
+    world, a, b = settled("a", "b")
+    a.able = set()
+    a.soon()
+    world.run(0.001)
+    world.server.touch(record_of(world, world.vips[0]))
+    world.until(lambda: b.acts() == set(world.vips), limit_s=2 * D)
+
+
+def test_t4_a_created_record_gives_only_what_was_asked_for():
+    """The first content of a record, created anew from a backup, is marked rightly: no mark can name the UID that it will get."""
+    world, a, b = settled("a", "b", vips=1)
+    name = record_of(world, world.vips[0])
+    first = next(lease for each, lease in world.server.log if each == name)
+    a.able = set()
+    a.soon()
+    world.until(lambda: b.acts() == set(world.vips), limit_s=5.0)
+    a.able = set(world.vips)
+    world.run(1.0)
+    b.stall(R)
+    world.server.delete(name)
+    world.server.put_back(first)
+    world.run(R)
+    assert not a.acts()
+
+
+def test_t4_a_created_record_frees_nothing_by_naming_who_is_over():
+    world, a, b = settled("a", "b", vips=1)
+    name = record_of(world, world.vips[0])
+    first = next(lease for each, lease in world.server.log if each == name)
+    a.fence("test")
+    a.turn()
+    world.until(lambda: a.acts() == set(world.vips), limit_s=5.0)
+    world.run(2.0)
+    a.stall(R)
+    world.server.delete(name)
+    world.server.put_back(first)
+    world.run(R)
+    assert not b.acts()
+
+
+def test_t4_a_created_heartbeat_ends_nobody_before_the_lease():
+    world, a, b = settled("a", "b")
+    first = next(lease for name, lease in world.server.log if name == "kvip-node-a")
+    a.fence("test")
+    a.turn()
+    world.until(lambda: a.acts() == set(world.vips), limit_s=5.0)
+    world.run(2.0)
+    a.stall(R)
+    world.server.delete("kvip-node-a")
+    world.server.put_back(first)
+    world.run(R)
+    assert not b.acts()
+
+
+def test_t4_a_read_tells_nothing_of_a_change_after_it():
+    """The read was sent, then the watch told of a newer version: that the read found nothing may be older or newer than that."""
+    world, a = settled("a")
+    name = record_of(world, world.vips[0])
+    state = claims.watched(a.state, name, None, now=a.now())
+    op = next(op for op in claims.step(state, a.now()).ops if op.name == name)
+    found = world.server.leases[name]
+    newer = world.server.store(name, found.metadata.uid, found.spec, found.metadata.annotations, found.metadata.labels)
+    state = claims.watched(state, name, newer, now=a.now())
+    state = claims.answered(state, op, claims.Answer(ok=True, lease=None), now=a.now())
+    assert name in state.verify
+    assert valid_until(state) == valid_until(a.state)
