@@ -69,7 +69,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     record: Record | None = None
     free_from: float = 0.0
-    """Nothing of it is free before this: it vanished, came anew or was changed by someone else, so it may hide who holds what (PROTOCOL T4)."""
+    """Nothing of it is free before this: it vanished, came anew or was changed by others, so it may hide who holds what (PROTOCOL T4)."""
     listed_since: dict[str, float] = {}
     """When each incarnation was first seen in this record: only a read after that tells whether it is over."""
     wanted: dict[Vip, Wanted] = {}
