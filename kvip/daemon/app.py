@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 from contextlib import AsyncExitStack
 
 from kvip import metrics
@@ -23,7 +24,10 @@ from kvip.kernel.batches import AddressSocket
 from kvip.kernel.switch import Switch
 from kvip.kube.api import Api
 from kvip.kube.auth import connect
+from kvip.observe import health
 from kvip.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings) -> None:
@@ -57,6 +61,8 @@ async def _run(settings: Settings) -> None:
         except SwitchError as error:
             problem = f"the dead-man's switch cannot work here: {error}; without it (--no-switch) a killed daemon's node goes on answering"
             raise ConfigError("switch", problem) from error
+    else:
+        log.warning(health.WEAK)
     lock = await lock_namespace()
     with (
         lock,

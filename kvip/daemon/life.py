@@ -108,7 +108,9 @@ class Life:
     def _ready(self) -> health.Verdict:
         elector = self._parts.elector
         observed, blocked = (elector.observed, elector.blocked) if elector is not None else (False, "")
-        return health.ready(started=True, synced=self._parts.caches.synced(), lease_observed=observed, blocked=blocked)
+        return health.ready(
+            started=True, synced=self._parts.caches.synced(), lease_observed=observed, blocked=blocked, weak=self._parts.guard.weak
+        )
 
     def _update_gauges(self) -> None:
         parts = self._parts

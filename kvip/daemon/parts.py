@@ -40,6 +40,7 @@ from kvip.daemon.turn import Turn
 from kvip.daemon.upkeep import Upkeep
 from kvip.daemon.wires import DaemonWires
 from kvip.kernel.batches import AddressSocket
+from kvip.kernel.host import answers_for_others
 from kvip.kernel.monitor import Monitor
 from kvip.kernel.packet import IMPLEMENTATION
 from kvip.kernel.switch import Switch
@@ -110,7 +111,7 @@ class Parts:
     def build(self, *, lease_api: Api, api: Api, api_host: str, link: Link) -> None:
         """Make the parts that need the API (`api_host`: its URL) and the NIC."""
         self.reserved = Reserved(api_host, on_changed=self.wires.surroundings_changed)
-        self._build_desire(lease_api=lease_api, api=api)
+        self._build_desire(lease_api=lease_api, api=api, nic=link.name)
         self._build_reconcile(link)
         self.elector = build_elector(
             self.settings,
@@ -124,7 +125,7 @@ class Parts:
         )
         self.facts.links[link.index] = link
 
-    def _build_desire(self, *, lease_api: Api, api: Api) -> None:
+    def _build_desire(self, *, lease_api: Api, api: Api, nic: str) -> None:
         settings = self.settings
         self.events = EventWriter(
             api, node=settings.node_name, clock=self.clock, on_posted=lambda reason: metrics.events_total.labels(reason).inc()
@@ -152,6 +153,7 @@ class Parts:
             events=self.events,
             speaks=self.wires.speaks,
             clock=self.clock,
+            answers_for_others=lambda: answers_for_others(nic),
         )
         self.journal = journals.JournalWriter(
             Path(settings.state_dir),

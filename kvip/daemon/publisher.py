@@ -42,6 +42,7 @@ class Publisher:
     """Keeps which VIPs are announced from here, and what was published about them.
 
     `speaks`: True while this node speaks for the Service of this UID; the others stay quiet, so that nothing is said twice.
+    `answers_for_others`: would the kernel answer ARP on the VIPs' NIC for addresses of other NICs?
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class Publisher:
         events: EventWriter,
         speaks: Callable[[Uid], bool],
         clock: Clock,
+        answers_for_others: Callable[[], bool],
     ) -> None:
+        self._answers_for_others = answers_for_others
         self._clock = clock
         self._speaks = speaks
         self._node = node
@@ -67,6 +70,7 @@ class Publisher:
         self._withdrawn: dict[Uid, _Withdrawn] = {}
         self._untold: dict[Uid, Wish] = {}
         self._blocked = ""
+        self._proxied = False
 
     def announced(self, vip: Vip, nic: str) -> None:
         """The VIP's first frame left."""
@@ -147,6 +151,17 @@ class Publisher:
         if reason and reason != self._blocked:
             self._events.post_on_node(reason="ElectionBlocked", message=reason)
         self._blocked = reason
+
+    def local_elsewhere(self, vips: frozenset[Vip]) -> None:
+        """VIPs that kube-proxy (mode ipvs) made local on this node, whoever holds them (PROTOCOL K6)."""
+        if vips and not self._proxied and self._answers_for_others():
+            message = (
+                f"{len(vips)} VIPs, as {min(vips)}, are local on {self._node} (kube-ipvs0) and its kernel would answer ARP for them beside their "
+                "holder; kvip silences that while it runs. Set strictARP: true in kube-proxy's configuration (ipvs)"
+            )
+            log.warning("kube-proxy made VIPs local, and the kernel would answer for them; set its strictARP", extra={"vips": len(vips)})
+            self._events.post_on_node(reason="StrictARPMissing", message=message)
+        self._proxied = bool(vips)
 
     def stray(self, stray: Stray) -> None:
         """An address that is not kvip's lies on the VIPs' NIC without a live owner."""

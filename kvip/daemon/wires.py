@@ -84,7 +84,9 @@ class DaemonWires:
         self._parts.demand.tick()
         if self._parts.desire.synced:
             self._parts.publisher.catch_up()
-        self._parts.guard.others(frozenset(vip for vip in self._parts.facts.proxied() if self._parts.ledger.claimants(vip)))
+        proxied = frozenset(vip for vip in self._parts.facts.proxied() if self._parts.ledger.claimants(vip))
+        self._parts.guard.others(proxied)
+        self._parts.publisher.local_elsewhere(proxied)
         if self._parts.guard.problem:
             self._parts.upkeep.doubt_rules(wake=False)
 

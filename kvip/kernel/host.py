@@ -1,6 +1,6 @@
-"""What this network namespace looks like, read once: for commands of an administrator.
+"""What this network namespace looks like, read when asked: for commands of an administrator, and for advice.
 
-In: rtnetlink and two sysctls. Out: a `Host`. It changes and keeps nothing.
+In: rtnetlink and sysctls. Out: a `Host`, or one answer. It changes and keeps nothing.
 """
 
 from __future__ import annotations
@@ -29,11 +29,21 @@ async def read_host(addresses: AddressSocket) -> Host:
     )
 
 
+def answers_for_others(nic: str) -> bool:
+    """Would the kernel answer ARP on this NIC for an address of another one? Not with arp_ignore >= 1 (ip-sysctl); unread = it would."""
+    return not _any_set(nic, "arp_ignore")
+
+
 def _promotes(link: Link) -> bool:
-    """Does a secondary outlive its primary here? The larger of the two sysctls counts (IN_DEV_PROMOTE_SECONDARIES); unread = no."""
-    for name in ("all", link.name):
+    """Does a secondary outlive its primary here? Unread = no."""
+    return _any_set(link.name, "promote_secondaries")
+
+
+def _any_set(nic: str, sysctl: str) -> bool:
+    """The larger of the two values counts (linux/inetdevice.h, IN_DEV_MAXCONF, IN_DEV_ORCONF)."""
+    for name in ("all", nic):
         try:
-            if (_SYSCTLS / name / "promote_secondaries").read_text(encoding="ascii").strip() != "0":
+            if (_SYSCTLS / name / sysctl).read_text(encoding="ascii").strip() != "0":
                 return True
         except (OSError, ValueError):
             continue

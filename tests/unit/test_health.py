@@ -39,3 +39,16 @@ def test_readiness_names_everything_that_is_missing(fields, named):
     assert len(verdict.reasons) == len(named)
     for word, reason in zip(named, verdict.reasons, strict=True):
         assert word in reason
+
+
+def test_g5_a_node_that_may_take_nothing_says_so_and_is_ready():
+    """A rolling restart that changes the mode waits for each node to become ready."""
+    verdict = ready(started=True, synced={}, lease_observed=True, blocked="mode global holds")
+    assert verdict.good
+    assert verdict.reasons == ("mode global holds",)
+
+
+def test_k8_without_the_switch_the_fencing_is_called_weak():
+    verdict = ready(started=True, synced={}, lease_observed=True, weak=True)
+    assert verdict.good
+    assert "fencing: weak" in verdict.reasons[0]

@@ -93,6 +93,10 @@ class EventBook:
         if warning:
             self.warnings.add(reason)
 
+    def post_on_node(self, *, reason, message):
+        self.posted.append((reason, "node", message))
+        self.warnings.add(reason)
+
     def told(self):
         return [(reason, uid) for reason, uid, _ in self.posted]
 

@@ -128,6 +128,7 @@ class House:
         self.disputes = SimpleNamespace(probing=SimpleNamespace(tidy=lambda: None), renewed=lambda: None)
         self.links = [ETH0]
         self.links_broken = None
+        self.strict_arp = False
         self.on_read_links = lambda: None
         self.news = lambda: None
         self.news_read = 0
@@ -153,6 +154,7 @@ class House:
             events=self.events,
             speaks=self.wires.speaks,
             clock=self.clock,
+            answers_for_others=lambda: not self.strict_arp,
         )
         self.desire = Desire(
             ledger=self.ledger,

@@ -116,6 +116,26 @@ def test_k6_vips_that_kube_proxy_made_local_go_to_the_others_while_a_service_of_
     assert house.switch.other == set()
 
 
+@pytest.mark.parametrize("strict_arp", [False, True])
+def test_k6_an_event_on_the_node_names_what_kube_proxy_made_local_where_the_kernel_would_answer_for_it(house, strict_arp):
+    house.strict_arp = strict_arp
+    house.facts.links[IPVS0.index] = IPVS0
+    house.know(unmarked(VIP, index=IPVS0.index, prefix=32))
+    house.read(service(VIP))
+    for _ in range(3):
+        house.wires.tick()
+    assert house.events.told() == ([] if strict_arp else [("StrictARPMissing", "node")])
+
+
+def test_g5_what_is_in_the_way_is_told_once_on_the_node(house):
+    house.elector.blocked = "mode global holds"
+    for _ in range(3):
+        house.wires.tick()
+    house.elector.blocked = ""
+    house.wires.tick()
+    assert house.events.told() == [("ElectionBlocked", "node")]
+
+
 def test_k6_the_others_come_back_with_the_rules(house):
     house.facts.links[IPVS0.index] = IPVS0
     house.know(unmarked(VIP, index=IPVS0.index, prefix=32))
