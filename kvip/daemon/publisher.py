@@ -156,8 +156,8 @@ class Publisher:
         """VIPs that kube-proxy (mode ipvs) made local on this node, whoever holds them (PROTOCOL K6)."""
         if vips and not self._proxied and self._answers_for_others():
             message = (
-                f"{len(vips)} VIPs, as {min(vips)}, are local on {self._node} (kube-ipvs0) and its kernel would answer ARP for them beside their "
-                "holder; kvip silences that while it runs. Set strictARP: true in kube-proxy's configuration (ipvs)"
+                f"{len(vips)} VIPs, as {min(vips)}, are local on {self._node} (kube-ipvs0) and its kernel would answer ARP for them beside "
+                "their holder; kvip silences that while it runs. Set strictARP: true in kube-proxy's configuration (ipvs)"
             )
             log.warning("kube-proxy made VIPs local, and the kernel would answer for them; set its strictARP", extra={"vips": len(vips)})
             self._events.post_on_node(reason="StrictARPMissing", message=message)
