@@ -57,6 +57,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             shown_default="`global` where one of kube-vip's `vip_*` or `svc_*` variables is set, else `claims`",
         ),
     ] = ""
+    members: Annotated[
+        str,
+        _meta(
+            "Names of the nodes that may hold VIPs, comma-separated; empty = all. On the others the daemon only cleans up. In `claims` "
+            "each member watches every member's heartbeat, so a large cluster is better off with a few."
+        ),
+    ] = ""
     lease_name: Annotated[str, _meta("Name of the Lease of election `global`; the same on all nodes.", alias=("svc_leasename",))] = (
         "plndr-svcs-lock"
     )

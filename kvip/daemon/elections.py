@@ -11,6 +11,7 @@ from kvip.clock import Clock
 from kvip.core.election.heartbeat import About
 from kvip.core.election.lease import Timers
 from kvip.core.objects import Service
+from kvip.daemon.bystander import Bystander
 from kvip.daemon.claims_loop import ClaimsLoop
 from kvip.daemon.claims_requests import SELECTOR, ClaimsRequests
 from kvip.daemon.demand import NodeDemand
@@ -41,6 +42,9 @@ def build_elector(
     about: Callable[[], About],
 ) -> Elector:
     """The elector of `settings.election`. `about`: what this node says of itself."""
+    members = {name.strip() for name in settings.members.split(",") if name.strip()}
+    if members and settings.node_name not in members:
+        return Bystander(settings.node_name, heartbeats)
     timers = Timers(
         lease_duration_s=settings.lease_duration_s,
         renew_deadline_s=settings.renew_deadline_s,
