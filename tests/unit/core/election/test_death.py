@@ -63,7 +63,6 @@ def test_t1_time_without_a_view_does_not_count():
     world, a, b = settled("a", "b")
     b.cut = True
     b.watch.break_off()
-    world.run(2.0)
     a.kill()
     world.run(2 * D)
     b.cut = False

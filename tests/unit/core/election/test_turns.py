@@ -160,6 +160,16 @@ def test_t5_what_all_refuse_is_tried_again_after_a_minute():
     assert parse(world.server.leases["kvip-node-b"]).about.refuses == ()
 
 
+def test_t5_a_refusal_ends_when_it_ends():
+    world, a = settled("a", vips=1)
+    world.run(P / 2)
+    refuse(a, world.vips)
+    assert world.until(lambda: not a.bound, limit_s=1.0) < 0.2
+    world.run(59.5)
+    assert not a.acts()
+    assert world.until(world.all_held, limit_s=2.0) < 0.6
+
+
 def test_t5_each_further_refusal_lasts_longer_up_to_five_minutes():
     refusal, lengths = None, []
     for _ in range(5):
