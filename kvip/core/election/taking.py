@@ -77,7 +77,7 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     """What to do about one record now."""
     slot = _sorted_out(state, state.slots[number], now)
     state = with_slot(state, slot)
-    mine = slot.record.claims.get(state.incarnation, ()) if slot.record is not None else ()
+    mine = frozenset(slot.record.claims.get(state.incarnation, ())) if slot.record is not None else frozenset()
     off = frozenset(vip for vip in slot.leaving if not _want(slot, vip).held)
     look_at = now + POLL_S if slot.leaving else NEVER
     takes: set[Vip] = set()
