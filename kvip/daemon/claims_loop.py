@@ -274,6 +274,8 @@ class ClaimsLoop:
     async def release(self) -> None:
         """Give the heartbeat back: with it everything of this incarnation is free. Call only after `run` ended and all was let go of."""
         self._timer.set(None)
+        # What the watch shows of the release is no loss.
+        self._state = replace(self._state, renewed_until=None)
         self._until = None
         self._mine.clear()
         metrics.lease_holding.set(0)

@@ -55,7 +55,7 @@ class NodeDemand:
 
     def able(self, vip: Vip) -> bool | None:
         """May this node hold it? None = not known yet."""
-        if not self._desire.synced:
+        if not self._desire.known:
             return None
         if not self.asked(vip) or not self.node_able():
             return False

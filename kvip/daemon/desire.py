@@ -58,11 +58,21 @@ class Desire:
         self._local_only: set[ServiceKey] = set()
         self._wishes: dict[ServiceKey, Wish] = {}
         self._former: dict[Vip, tuple[Claimant, ...]] = {}
+        self._read_through = False
 
     @property
     def synced(self) -> bool:
         """Are the caches that decide about claims complete, and read anew since the last fence?"""
         return self._services.current and self._nodes.current
+
+    @property
+    def known(self) -> bool:
+        """Is it known what every Service asks for: caches complete, and each Service read since they became so?"""
+        return self._read_through and self.synced
+
+    def read_through(self, done: bool) -> None:
+        """Every Service that the caches hold has been read; or the caches were renewed, and they have to be read again."""
+        self._read_through = done
 
     def known_services(self) -> set[ServiceKey]:
         """Every Service that exists or has a claim."""
@@ -167,7 +177,7 @@ class Desire:
         """What is to be true of one VIP on this node."""
         return Wanted(
             vip=vip,
-            known=self.synced,
+            known=self.known,
             claimed=bool(self.ledger.claimants(vip)),
             eligible=self.eligible(vip),
             permitted=permitted,
@@ -182,7 +192,7 @@ class Desire:
 
     def shown(self, vip: Vip) -> bool:
         """Does the status of a Service that asks for the VIP show that it was held before, or is that not known?"""
-        if not self.synced:
+        if not self.known:
             return True
         services = (self._services.store.get(claimant.service) for claimant in self.ledger.claimants(vip).values())
         return any(entry.ip == vip for service in services if service is not None for entry in service.ingress)

@@ -160,7 +160,7 @@ class Parts:
             self.ledger,
             node=settings.node_name,
             incarnation=lambda: self.elected().incarnation,
-            known=lambda: self.desire.synced,
+            known=lambda: self.desire.known,
         )
         self.desire = Desire(
             ledger=self.ledger,
@@ -234,7 +234,7 @@ class Parts:
             self.executor.remove_stray if settings.stray_action == "remove" else None,
             rules=self.rules,
             nics=lambda: (link.name,),
-            known=lambda: self.desire.synced,
+            known=lambda: self.desire.known,
             ranges=parse_ranges(settings.stray_ranges),
         )
         self.reconcile.turn = Turn(

@@ -65,7 +65,7 @@ class ReconcileLoop:
         self._retry: dict[Vip, float] = {}
         self._refreshed_at = clock.now()
         self._wake = asyncio.Event()
-        self._knew = False
+        self._reading_all = False
 
     # -- marks ------------------------------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ class ReconcileLoop:
                 await self.turn.act(dirty, self)
                 self._demand_changed(dirty)
             self._heartbeats.beat("reconcile")
-            if self._desire.synced and not self._services:
+            if self._desire.known:
                 self._outcome.report_left_over()
             metrics.vips.labels("claimed").set(len(self._desire.ledger))
             metrics.vips.labels("bound").set(len(self._facts.marked()))
@@ -144,11 +144,13 @@ class ReconcileLoop:
         return min(TICK_S, max(0.001, soonest - self._clock.now()))
 
     def _notice_knowledge(self) -> None:
-        """What was planned while the caches were not current came to nothing: plan it again once they are."""
-        if self._desire.synced and not self._knew:
+        """Caches that became complete, or complete again: each Service is read before anything is concluded from its absence."""
+        if not self._desire.synced:
+            self._desire.read_through(False)
+            self._reading_all = False
+        elif not self._desire.known and not self._reading_all:
+            self._reading_all = True
             self.on_all_services()
-            self.on_permit_changed()
-        self._knew = self._desire.synced
 
     async def _refresh_facts(self) -> None:
         changed, removed = await self.upkeep.refresh()
@@ -175,6 +177,11 @@ class ReconcileLoop:
             for vip in touched:
                 self._vips.setdefault(vip, now)
             self._demand_changed(touched)
+        if not self._services and not self._desire.known:
+            self._reading_all = False
+            self._desire.read_through(True)
+            self.on_permit_changed()
+            self._demand_changed(self._desire.ledger.vips())
 
     def _mark_due(self) -> None:
         now = self._clock.now()

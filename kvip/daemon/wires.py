@@ -44,6 +44,7 @@ class DaemonWires:
         finally:
             self._parts.outcome.withdrawn()
             self._parts.caches.renew()
+            self._parts.desire.read_through(False)
             self._parts.reconcile.on_permit_changed()
             self._parts.upkeep.doubt("fence")
             self._parts.journal.touch()
@@ -82,7 +83,7 @@ class DaemonWires:
         """At least twice a second: what hangs on time."""
         self._parts.publisher.blocked(self._parts.elector.blocked if self._parts.elector is not None else "")
         self._parts.demand.tick()
-        if self._parts.desire.synced:
+        if self._parts.desire.known:
             self._parts.publisher.catch_up()
         proxied = frozenset(vip for vip in self._parts.facts.proxied() if self._parts.ledger.claimants(vip))
         self._parts.guard.others(proxied)

@@ -169,6 +169,7 @@ class House:
             publisher=self.publisher,
             on_ledger_changed=lambda: self.ledger_changes.append(self.clock.now()),
         )
+        self.desire.read_through(True)
         self.outcome = Outcome(clock=self.clock, desire=self.desire, facts=self.facts, publisher=self.publisher, nic="eth0")
         self.demand = NodeDemand(
             clock=self.clock,

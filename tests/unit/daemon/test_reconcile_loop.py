@@ -170,6 +170,33 @@ def test_the_election_hears_which_vips_are_asked_for_no_more(house):
     house.play(story)
 
 
+def test_i5_nothing_that_a_former_daemon_left_goes_before_every_service_was_read(house):
+    """More Services than one turn reads; the address of the last of them is there from before."""
+    services = many(3 * SERVICES_PER_TURN)
+    left = [each.metadata.annotations["kube-vip.io/loadbalancerIPs"] for each in services]
+    house.kernel.put(*(marked(Vip(vip)) for vip in left))
+    house.elector.permits = False
+    house.desire.read_through(False)
+    house.services.synced = house.services.current = False
+    house.started_at = house.clock.now()
+
+    async def story():
+        await asyncio.sleep(1)
+        house.apply(*services)
+        house.services.synced = house.services.current = True
+        house.reconcile.on_permit_changed()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(house.kernel.ours()) == len(left)
+        house.elector.permits = True
+        house.wires.won(None)
+        await asyncio.sleep(1)
+        assert len(house.kernel.ours()) == len(left)
+        assert "delete" not in [what for what, _ in house.log]
+
+    house.play(story)
+
+
 # -- permits -----------------------------------------------------------------------------------------------------------
 
 
@@ -347,6 +374,7 @@ def test_k7_a_loop_that_starts_again_looks_at_the_rules(house):
 def test_what_a_former_daemon_left_is_reported_only_after_every_service_was_read(house):
     house.outcome.found_at_start({Vip("10.0.2.1"): (), VIP: ()}, removed=True)
     swept = metrics.swept_total._value.get()
+    house.desire.read_through(False)
     house.apply(*many(600))
 
     async def story():
