@@ -159,8 +159,10 @@ class LeaseLoop:
                 absent_may_be_held = not version and not elect.may_create(
                     self.election, earlier_holder=self._earlier_holder(), now=self._clock.now()
                 )
+                if absent_may_be_held:
+                    await self._blocked()  # the silence of another mode is counted from now on, not only from the end of this wait
                 if self._stuck() or absent_may_be_held:
-                    return 0.1
+                    return 0.2
                 if not isinstance(fresh, elect.Take) or fresh.version != version:
                     return 0.0
                 return timers.retry_period_s if await self._blocked() else await self._write(fresh)
