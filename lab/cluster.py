@@ -270,7 +270,11 @@ class Cluster:
     def flush_addresses(self, node: str) -> None:
         """`ip addr flush dev eth0`, and the node's own addresses and routes back, as when a network manager is restarted."""
         self.lan.run(node, "ip", "addr", "flush", "dev", "eth0")
-        self.lan.ns(node).ip_batch(_own_addresses(node))
+        self.restore_addresses(node)
+
+    def restore_addresses(self, node: str) -> None:
+        """The node's own addresses and routes, where they are missing."""
+        self.lan.ns(node).ip_batch([line.replace("addr add", "addr replace") for line in _own_addresses(node)])
 
     def flush_rules(self, node: str) -> None:
         """`nft flush ruleset`."""

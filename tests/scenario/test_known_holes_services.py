@@ -14,15 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lab.admin import Json
 from lab.cluster import ADDRESSES, SERVICES, Cluster, now, wait
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import node_ip
 from lab.scene import NO_GAP_S
+from lab.slices import SLICES, endpoint_slice
 
 VIP, OTHER = "10.10.0.200", "10.10.0.201"
 VIP6 = "fd00:10::200"
-SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 
 
 def _port(name: str, number: int) -> dict[str, object]:
@@ -127,23 +126,16 @@ def test_h9_one_service_in_trouble_holds_up_nobody(cluster: Cluster, embedded: E
     assert {name: cluster.lan.run(name, "ip", "-br", "link").stdout for name in cluster.nodes} == links
 
 
-def _slice(name: str, service: str, *nodes: str) -> Json:
-    endpoints = [{"addresses": [f"10.244.0.{n}"], "nodeName": node, "conditions": {"ready": True}} for n, node in enumerate(nodes, 5)]
-    metadata = {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": service}}
-    body = {"addressType": "IPv4", "endpoints": endpoints, "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}]}
-    return {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata, **body}
-
-
 @pytest.mark.parametrize("policy", ["Cluster", "Local"])
 def test_h11_a_second_empty_slice_withdraws_nothing(cluster: Cluster, policy: str) -> None:
     spec = {"externalTrafficPolicy": policy}
-    cluster.request("POST", SLICES, _slice("web-1", "web", *cluster.nodes))
+    cluster.request("POST", SLICES, endpoint_slice("web-1", "web", *cluster.nodes))
     try:
         cluster.create("web", VIP, spec=spec)
         cluster.wait_bound(VIP)
         with cluster.judging(VIP) as prober:
-            cluster.request("POST", SLICES, _slice("web-2", "web"))
-            cluster.request("POST", SLICES, _slice("website-1", "website", "elsewhere"))
+            cluster.request("POST", SLICES, endpoint_slice("web-2", "web"))
+            cluster.request("POST", SLICES, endpoint_slice("website-1", "website", "elsewhere"))
             time.sleep(0.5)
             cluster.request("DELETE", f"{SLICES}/web-2")
             time.sleep(0.5)
