@@ -16,7 +16,7 @@ from lab.cluster import Cluster, now, wait
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import api_ip
 from lab.node import METRICS_PORT, NodeProcess
-from lab.scene import LEASE_S, NO_GAP_S, TAKE_OVER_S
+from lab.scene import LEASE_S, NO_GAP_S, SILENT_S, TAKE_OVER_S
 
 VIP, OTHER = "10.10.0.200", "10.10.0.201"
 VIP6 = "fd00:10::200"
@@ -28,6 +28,76 @@ def test_h5_an_option_that_keeps_addresses_without_a_lease_is_refused(cluster: C
     with NodeProcess(cluster.lan, "n1", kubeconfig=cluster.api.kvip_kubeconfig, work_dir=tmp_path, env=env) as node:
         assert node.wait_exit(10) == 2
         assert "vip_preserve_on_leadership_loss" in node.log_path.read_text()
+
+
+@pytest.mark.slow
+def test_h8_a_holder_cut_off_from_the_api_is_silent_before_the_next_one_speaks(cluster: Cluster, mode: str) -> None:
+    cluster.create("web", VIP)
+    cluster.wait_bound(VIP)
+    old = cluster.holder_of(VIP)
+    mac = cluster.lan.mac(old.node)
+    with cluster.judging(VIP) as prober, cluster.sniffing(VIP) as sniffer:
+        cut = now()
+        cluster.lan.cut_api(old.node)
+        try:
+            assert prober.wait_answer(VIP, cluster.lan.mac(cluster.other(old).node), timeout_s=TAKE_OVER_S + 2)
+            time.sleep(1.0)
+            said = [(frame.at_s - cut, frame.sender_mac == mac) for frame in sniffer.frames if frame.announcement and frame.claimed == VIP]
+            said += [(answer.at_s - cut, answer.mac == mac) for answer in prober.answers(VIP)]
+            last_of_old = max(at_s for at_s, by_old in said if by_old)
+            first_of_new = min(at_s for at_s, by_old in said if not by_old)
+            print(f"{mode}: the old holder's last word {last_of_old:.2f} s after the cut, the new one's first {first_of_new:.2f} s")
+            assert last_of_old <= SILENT_S
+            assert first_of_new - last_of_old > 1.0
+            assert prober.report(VIP).two_answers_s == 0
+        finally:
+            cluster.lan.cut_api(old.node, False)
+
+
+@pytest.mark.slow
+def test_h21_without_an_api_server_every_vip_falls_silent_in_time_and_comes_back_with_it(cluster: Cluster, mode: str) -> None:
+    """Wanted: who cannot renew cannot know that nobody else holds. What is asked for is not forgotten meanwhile."""
+    cluster.create("web", VIP)
+    cluster.wait_bound(VIP)
+    with cluster.judging(VIP) as prober:
+        cut = now()
+        for node in cluster.nodes:
+            cluster.lan.cut_api(node)
+        try:
+            wait(lambda: prober.holders_now(VIP) == set(), "silent", timeout_s=SILENT_S + 0.5)
+            assert now() - cut <= SILENT_S + 0.1
+            time.sleep(1.5)
+        finally:
+            for node in cluster.nodes:
+                cluster.lan.cut_api(node, False)
+        back = now()
+        answer = prober.wait_answer(VIP, timeout_s=10)
+        assert answer is not None
+        print(f"{mode}: answered {answer.at_s - back:.2f} s after the API server was back")
+        assert answer.at_s - back <= 5.0
+        assert prober.report(VIP).two_answers_s == 0
+
+
+@pytest.mark.slow
+def test_h24_a_node_that_loses_its_network_before_its_daemon_is_told_is_replaced_in_time(cluster: Cluster, mode: str) -> None:
+    """A shutdown in the wrong order: no SIGTERM, the NIC goes first, then the process."""
+    cluster.create("web", VIP)
+    cluster.wait_bound(VIP)
+    leaving = cluster.holder_of(VIP)
+    with cluster.judging(VIP) as prober:
+        cluster.lan.cut_api(leaving.node)
+        cluster.lan.pull_cable(leaving.node)
+        leaving.kill9()
+        try:
+            assert prober.wait_answer(VIP, cluster.lan.mac(cluster.other(leaving).node), timeout_s=TAKE_OVER_S + 2)
+        finally:
+            cluster.lan.pull_cable(leaving.node, False)
+            cluster.lan.cut_api(leaving.node, False)
+        time.sleep(1.0)
+        report = prober.report(VIP)
+        print(f"{mode}: longest silence {report.longest_silence_s:.2f} s")
+        assert report.longest_silence_s <= TAKE_OVER_S
+        assert report.two_answers_s == 0
 
 
 @pytest.mark.parametrize("hanging", ["health client", "API server", "name server"])

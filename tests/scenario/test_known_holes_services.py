@@ -1,9 +1,6 @@
 """Holes that daemons of this kind are known to have, and kvip has not: what Services, their siblings and their status can do.
 
-Numbers as in the list of known holes; those that are rows of the fault table are there: H2 (crash, take-over, restart as follower),
-H3 (deleted while the process is dead), H8 (the old holder outlives its lease), H24 (shutdown). H10 (annotation ignored or removed) is in
-test_lifecycle. H21 (no API, no VIPs) is wanted: a holder that cannot renew cannot know that nobody else holds.
-Not layer 2, or not there to go wrong: H15, H16, H19, H20, H22.
+Numbers as in docs/known-holes.md, which names the test of each, and says why some have none.
 """
 
 from __future__ import annotations

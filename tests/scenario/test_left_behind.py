@@ -10,7 +10,7 @@ from lab.scene import LEASE_S, RENEW_S
 VIP = "10.10.0.200"
 
 
-def test_deleted_while_the_daemon_is_dead_is_swept_within_2_s_of_its_restart(cluster: Cluster) -> None:
+def test_h3_deleted_while_the_daemon_is_dead_is_swept_within_2_s_of_its_restart(cluster: Cluster) -> None:
     uid = cluster.create("web", VIP)
     cluster.wait_bound(VIP)
     holder = cluster.holder_of(VIP)
@@ -29,7 +29,7 @@ def test_deleted_while_the_daemon_is_dead_is_swept_within_2_s_of_its_restart(clu
     wait(lambda: bool(cluster.events(uid, "VIPSwept")), "the Event names the sweep", timeout_s=5)
 
 
-def test_kill_9_of_the_holder_another_node_takes_over_and_announces_every_vip(cluster: Cluster) -> None:
+def test_h2_after_kill_9_of_the_holder_another_takes_over_and_the_restarted_one_has_nothing(cluster: Cluster) -> None:
     vips = [f"10.10.0.{n}" for n in range(210, 230)]
     for n, vip in enumerate(vips):
         cluster.create(f"web{n}", vip)

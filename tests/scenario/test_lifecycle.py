@@ -66,7 +66,7 @@ STOPS: dict[str, Callable[[Cluster], object]] = {
 
 
 @pytest.mark.parametrize("change", STOPS)
-def test_a_service_that_stops_being_ours_is_let_go_of_at_once(cluster: Cluster, change: str) -> None:
+def test_h10_a_service_that_stops_being_ours_is_let_go_of_at_once(cluster: Cluster, change: str) -> None:
     cluster.create("web", VIP)
     cluster.wait_bound(VIP)
     wait(lambda: cluster.ingress("web") == [VIP], "status written", timeout_s=3)
