@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    := unshare -n -m $(BIN)/python
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check unit netns scenario soak soak-short test-real faults assets bench clean preflight
+.PHONY: help demo test check unit netns scenario soak soak-short test-real faults mutants assets bench clean preflight
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ test-real: $(READY) ## the scenario tests against the real API server
 soak: $(READY) ## random operations and faults on three nodes: SECONDS=n SEED=n [API=real] [ELECTION=claims] [REPORT=file]
 	$(BIN)/python -m lab.soak --seconds $(or $(SECONDS),300) --seed $(or $(SEED),1) --api $(or $(API),embedded) \
 		$(if $(ELECTION),--env KVIP_ELECTION=$(ELECTION)) $(if $(REPORT),--report $(REPORT))
+
+mutants: $(READY) ## break kvip on purpose, one rule at a time: each must be noticed (REPORT=file)
+	$(BIN)/python -m lab.mutants $(if $(REPORT),--report $(REPORT))
 
 faults: $(READY) ## the fault table on the real API server, as Markdown (FLAGS="--api embedded --only SIG")
 	@$(RUN) -m lab.faulttable $(FLAGS)
