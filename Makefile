@@ -50,7 +50,7 @@ assets: ## build etcd, kube-apiserver and kubectl into ~/.cache/kvip (once, abou
 test-real: $(READY) ## the scenario tests against the real API server
 	$(RUN) -m pytest tests/scenario --api=real --slow -rP
 
-soak: $(READY) ## random operations and faults on three nodes: SECONDS=n SEED=n [API=real] [ELECTION=claims] [REPORT=file]
+soak: $(READY) ## random operations and faults on three nodes: SECONDS=n SEED=n [API=real] [ELECTION=global] [REPORT=file]
 	$(BIN)/python -m lab.soak --seconds $(or $(SECONDS),300) --seed $(or $(SEED),1) --api $(or $(API),embedded) \
 		$(if $(ELECTION),--env KVIP_ELECTION=$(ELECTION)) $(if $(REPORT),--report $(REPORT))
 
