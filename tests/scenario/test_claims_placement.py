@@ -43,6 +43,7 @@ def _endpoints(cluster: Cluster, service: str, *nodes: str) -> Iterator[None]:
         cluster.request("DELETE", f"{SLICES}/{service}-1")
 
 
+@pytest.mark.slow
 def test_t5_a_local_service_whose_only_node_dies_is_held_by_nobody_until_an_endpoint_is_elsewhere(cluster: Cluster) -> None:
     with _endpoints(cluster, "web", "n2"):
         cluster.create("web", VIP, spec=LOCAL)
@@ -68,6 +69,7 @@ def _without_ipv6(cluster: Cluster, *nodes: str) -> Iterator[None]:
             cluster.restore_addresses(node)
 
 
+@pytest.mark.slow
 def test_t5_a_vip_that_cannot_be_bound_on_a_node_is_held_by_another(cluster: Cluster) -> None:
     vips = [f"fd00:10::{n}" for n in range(200, 206)]
     with _without_ipv6(cluster, "n1", "n2"):

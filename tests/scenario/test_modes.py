@@ -84,6 +84,7 @@ def test_g5_a_rolling_restart_changes_the_mode_without_two_answers(cluster: Clus
     assert "nothing is taken" not in first.get("/readyz")[1]
 
 
+@pytest.mark.slow
 def test_g5_a_killed_node_of_mode_claims_blocks_mode_global_no_longer_than_its_lease(cluster: Cluster) -> None:
     _create(cluster, *VIPS)
     first, last = cluster.nodes["n1"], cluster.nodes["n2"]
@@ -177,7 +178,8 @@ def _beside_a_foreign_holder(cluster: Cluster, mode: str) -> None:
     cluster.create("web", VIP)
 
 
-@pytest.mark.parametrize("mode_", [CLAIMS, pytest.param(GLOBAL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode_", [CLAIMS, GLOBAL])
 def test_g1_a_lease_that_client_go_released_is_taken_two_seconds_later(cluster: Cluster, mode_: str) -> None:
     _beside_a_foreign_holder(cluster, mode_)
     with cluster.probing(VIP) as prober:
@@ -206,6 +208,7 @@ def test_g1_a_lease_that_client_go_left_to_expire_is_taken_after_twice_its_durat
     assert 2 * LEASE_S <= took < 2 * LEASE_S + 3
 
 
+@pytest.mark.slow
 def test_g2_a_shorter_duration_of_another_holder_shortens_our_deadline(cluster: Cluster) -> None:
     """3 s seen in the Lease: ours may not be longer than 0.6 of it, though 3 s are set."""
     _beside_a_foreign_holder(cluster, GLOBAL)

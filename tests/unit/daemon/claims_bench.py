@@ -18,11 +18,15 @@ from tests.unit.test_lease_loop import ClockLoop
 TIMERS = Timers(lease_duration_s=5.0, renew_deadline_s=3.0, retry_period_s=1.0)
 SHARED = "svcs"
 ANSWER_S = WATCH_S = 0.002
+SLOW_S = 0.03
 LABELS = {"app.kubernetes.io/managed-by": "kvip"}
 
 
 class Store:
-    """The port of `LeaseClient`, and who watches. `fault(verb, name)`: "hangs", "refused", seconds of delay, or None."""
+    """The port of `LeaseClient`, and who watches.
+
+    `fault(verb, name)`: "hangs", "refused", "slow" to be carried out, seconds from then until it is answered, or None.
+    """
 
     def __init__(self, clock):
         self.clock = clock
@@ -63,7 +67,7 @@ class Store:
         if fault == "hangs":
             await asyncio.sleep(deadline_s)
             raise ApiError(verb, name, status=0, reason="Timeout")
-        await asyncio.sleep(ANSWER_S)
+        await asyncio.sleep(SLOW_S if fault == "slow" else ANSWER_S)
         return fault if isinstance(fault, float) else 0.0
 
     async def get(self, name, *, deadline_s):
@@ -103,6 +107,7 @@ class Hands:
         self.armed = []
         self.fences = []
         self.problem = ""
+        self.earlier = False
         self.loop = None
 
     def vips(self):
@@ -152,7 +157,7 @@ class Node:
             requests = ClaimsRequests(bench.store, bench.clock)
             self.loop = ClaimsLoop(requests, demand=self.hands, about=lambda: about, shared_name=SHARED, **common)
         else:
-            self.loop = GlobalElection(bench.store, name=SHARED, able=lambda: True, earlier_holder=lambda: False, **common)
+            self.loop = GlobalElection(bench.store, name=SHARED, able=lambda: True, earlier_holder=lambda: self.hands.earlier, **common)
         self.hands.loop = self.loop
         bench.store.watchers.append(self.loop.lease_changed)
 

@@ -61,6 +61,19 @@ def test_r2_validity_ends_at_its_end_whatever_requests_do(bench, fault):
     bench.play(story)
 
 
+def test_r2_the_fence_has_a_timer_of_its_own_and_needs_no_turn_of_the_loop(bench):
+    async def story():
+        node = await holding(bench, VIP)
+        bench.store.watchers.clear()
+        until = node.loop.valid_until
+        await bench.stop(node.task)
+        await asyncio.sleep(until - bench.clock.now() + 0.01)
+        assert [reason for _, reason in node.hands.fences] == ["renew deadline"]
+        assert node.hands.fences[0][0] == pytest.approx(until, abs=0.002)
+
+    bench.play(story)
+
+
 def test_r1_a_permit_is_checked_against_the_clock_at_every_call(bench):
     async def story():
         node = await holding(bench, VIP)
