@@ -56,7 +56,10 @@ def _node_events(cluster: Cluster, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("pace", ["at once", pytest.param("in peace", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("before", "after", "word"), [(CLAIMS, GLOBAL, "mode claims"), (GLOBAL, CLAIMS, "plndr-svcs-lock")])
+@pytest.mark.parametrize(
+    ("before", "after", "word"),
+    [(CLAIMS, GLOBAL, "mode claims"), pytest.param(GLOBAL, CLAIMS, "plndr-svcs-lock", marks=pytest.mark.slow)],
+)
 def test_g5_a_rolling_restart_changes_the_mode_without_two_answers(cluster: Cluster, before: str, after: str, word: str, pace: str) -> None:
     """At once: a daemon that is younger than a lease takes nothing that somebody may hold of whom it has not heard yet (T4)."""
     cluster.use(before)
