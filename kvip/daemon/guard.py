@@ -49,6 +49,10 @@ class Guard:
         """Is the VIP let through while this node's validity lasts? Always True without a switch."""
         return self._switch is None or vip in self._admitted
 
+    def vips(self) -> Iterable[Vip]:
+        """Every VIP that the switch knows, answering or silent."""
+        return tuple(self._places)
+
     def guards(self, vip: Vip) -> bool:
         """Does the switch know this VIP (answering or silent)?"""
         return vip in self._places

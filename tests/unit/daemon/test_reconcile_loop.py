@@ -382,3 +382,35 @@ def test_what_a_former_daemon_left_is_reported_only_after_every_service_was_read
 
     house.play(story)
     assert metrics.swept_total._value.get() - swept == 1
+
+
+
+def test_i5_a_vip_whose_service_was_not_read_yet_is_kept_after_the_start(house):
+    services = many(SERVICES_PER_TURN + 2)
+    last = Vip(f"10.0.{(SERVICES_PER_TURN + 2) >> 8}.{(SERVICES_PER_TURN + 2) & 255}")
+    house.kernel.put(marked(last), marked(THIRD))
+    house.outcome.found_at_start({last: (), THIRD: ()}, removed=False)
+    house.apply(*services)
+
+    async def story():
+        await asyncio.sleep(1)
+        assert last in house.kernel.ours()
+        assert ("delete", last) not in house.log
+        assert THIRD not in house.kernel.ours(), "nobody asks for it once all was read"
+
+    house.play(story)
+
+
+def test_i2_a_place_in_the_switch_that_could_not_be_given_up_goes_at_the_next_audit(house):
+    async def story():
+        house.apply(service(VIP))
+        await asyncio.sleep(1)
+        house.switch.fails = {"remove"}
+        house.delete()
+        await asyncio.sleep(1)
+        assert (house.kernel.ours(), house.switch.places) == (set(), {VIP: "main"})
+        house.switch.fails = set()
+        await asyncio.sleep(61)
+        assert house.switch.places == {}
+
+    house.play(story)
