@@ -68,6 +68,7 @@ class ClaimsLoop:
         self._reach = Reach(wires.heard)
         self._was_blocked = ""
         self._verifying: frozenset[str] = frozenset()
+        self._doubted_at = float("-inf")
 
     # -- what the rest of kvip asks -----------------------------------------------------------------------------------
 
@@ -141,6 +142,7 @@ class ClaimsLoop:
         count = self._state.count
         names = {own_name(self._state), *([records.name_of(records.number_of(vip, count))] if count else [])}
         self._verifying |= names
+        self._doubted_at = self._clock.now()
         self._learn(replace(self._state, verify=self._state.verify | names))
 
     def fence(self, reason: str) -> None:
@@ -209,7 +211,11 @@ class ClaimsLoop:
     async def _do(self, op: Op) -> None:
         answer = await self._requests.do(op)
         self._reach.note(answer.ok or answer.status != 0, lease=op.name)
-        self._learn(claims.answered(self._state, op, answer, now=self._clock.now()))
+        state = claims.answered(self._state, op, answer, now=self._clock.now())
+        if op.name in self._verifying and op.sent_at < self._doubted_at:
+            # It was sent before there was a doubt, and may tell of the time before (PROTOCOL F2).
+            state = replace(state, verify=state.verify | {op.name})
+        self._learn(state)
         self._wake.set()
 
     def _learn(self, state: State) -> None:
