@@ -243,12 +243,18 @@ class ClaimsLoop:
             problem = self._wires.renewed(until)
             if problem:
                 self.fence(problem)
+                self._rest()
                 return
         if self._until is None:
             metrics.lease_holding.set(1)
             log.info("heartbeat confirmed: this node may hold VIPs", extra={"incarnation": self._state.incarnation})
         self._until = until
         self._timer.set(until)
+
+    def _rest(self) -> None:
+        """A new life would meet the same problem: it begins a period later."""
+        again_at = self._clock.now() + self._state.timers.retry_period_s
+        self._state = replace(self._state, pauses={**self._state.pauses, own_name(self._state): (1, again_at)})
 
     def _notice(self) -> None:
         """What changed for the others: VIPs won or to be given up, who lives, what is in the way."""
