@@ -291,4 +291,7 @@ class ClaimsLoop:
         self._until = None
         self._mine.clear()
         metrics.lease_holding.set(0)
-        await self._requests.give_back(self._state)
+        former = self._state
+        # What the watch still shows of this life renews nothing any more.
+        self._state = replace(former, renewed_until=None, sent={})
+        await self._requests.give_back(former)

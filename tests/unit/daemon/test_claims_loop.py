@@ -257,3 +257,17 @@ def test_one_living_node_speaks_for_each_service(bench):
         assert not any(node.loop.speaks(uid) for node in nodes for uid in uids), "nobody who may not act"
 
     bench.play(story)
+
+
+def test_what_the_watch_shows_after_a_release_neither_renews_nor_fences(bench):
+    async def story(loop):
+        await asyncio.sleep(5)
+        await bench.end(bench.task)
+        bench.wires.told.clear()
+        await loop.release()
+        await asyncio.sleep(1)
+        assert bench.wires.told == []
+        assert bench.server.leases[OWN].spec.holder_identity == ""
+        assert loop.valid_until is None
+
+    bench.play(story)
