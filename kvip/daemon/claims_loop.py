@@ -240,10 +240,12 @@ class ClaimsLoop:
 
     def _extend(self, until: float) -> None:
         if not self._verifying:
+            me = self._state.incarnation
             problem = self._wires.renewed(until)
             if problem:
                 self.fence(problem)
                 self._rest()
+            if self._state.incarnation != me:
                 return
         if self._until is None:
             metrics.lease_holding.set(1)
