@@ -21,7 +21,7 @@ from kvip.core.objects import Lease
 from kvip.daemon.lease_writer import LeaseWriter, new_incarnation
 from kvip.daemon.supervision import Heartbeats
 from kvip.daemon.validity import Progress, Reach, ValidityTimer
-from kvip.errors import ApiError
+from kvip.errors import ApiError, KvipError
 from kvip.kube.leases import LeaseClient
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class LeaseLoop:
                 pause_s = await self._turn()
                 backoff_s = 0.0
                 self._reach.note(True, lease=self._name)
-            except (ApiError, TimeoutError) as error:
+            except (KvipError, TimeoutError) as error:
                 metrics.lease_renewal_failures_total.inc()
                 self._reach.note(False, lease=self._name, reason=str(error))
                 backoff_s = min(self.election.timers.retry_period_s, backoff_s * 2 or 0.1)
@@ -253,7 +253,7 @@ class LeaseLoop:
         """Was it a write of our own whose answer was lost, or another's? A holder that cannot find out does not hold."""
         try:
             await self._read()
-        except (ApiError, TimeoutError):
+        except (KvipError, TimeoutError):
             self.fence("lease changed by another")
             raise
 
@@ -291,7 +291,7 @@ class LeaseLoop:
                 if self._unanswered or not await self._write_release(me):
                     await self._read()
                     await self._write_release(me)
-        except (ApiError, TimeoutError) as error:
+        except (KvipError, TimeoutError) as error:
             log.warning("the lease could not be released; it runs out by itself", extra={"lease": self._name, "reason": str(error)})
 
     async def _write_release(self, me: Incarnation) -> bool:

@@ -257,34 +257,3 @@ def test_one_living_node_speaks_for_each_service(bench):
         assert not any(node.loop.speaks(uid) for node in nodes for uid in uids), "nobody who may not act"
 
     bench.play(story)
-
-
-def test_what_the_watch_shows_after_a_release_neither_renews_nor_fences(bench):
-    async def story(loop):
-        await asyncio.sleep(5)
-        await bench.end(bench.task)
-        bench.wires.told.clear()
-        await loop.release()
-        await asyncio.sleep(1)
-        assert bench.wires.told == []
-        assert bench.server.leases[OWN].spec.holder_identity == ""
-        assert loop.valid_until is None
-
-    bench.play(story)
-
-
-def test_r4_a_suspend_noticed_while_a_renewal_is_reported_leaves_nothing_valid(bench):
-    async def story(loop):
-        await asyncio.sleep(5)
-
-        def suspend():
-            bench.clock.suspend(0.5)
-            assert loop.permit(VIP) is None
-
-        bench.wires.on_renewed = suspend
-        while not bench.wires.fences():
-            await asyncio.sleep(0.0005)
-        bench.wires.on_renewed = lambda: None
-        assert loop.valid_until is None
-
-    bench.play(story)
