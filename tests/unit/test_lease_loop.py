@@ -501,3 +501,28 @@ def test_answers_that_cannot_be_read_are_no_answers_and_do_not_end_the_loop(benc
 
     bench.play(story)
     assert not bench.fences
+
+
+def test_f2_a_doubt_is_not_answered_by_a_read_that_was_under_way(bench):
+    async def story(loop):
+        await won(bench, loop)
+        before = bench.server.reads
+        loop.verify()
+        while bench.server.reads == before:
+            await asyncio.sleep(0.0001)
+        loop.verify()
+        await asyncio.sleep(0.1)
+        assert bench.server.reads == before + 2
+
+    bench.play(story)
+
+
+def test_a_switch_that_cannot_be_armed_is_tried_once_per_period(bench):
+    bench.problem = "the switch cannot be armed"
+
+    async def story(loop):
+        await asyncio.sleep(10)
+        assert loop.valid_until is None
+
+    bench.play(story)
+    assert 5 <= len(bench.fences) <= 15
