@@ -288,12 +288,9 @@ class ClaimsLoop:
     async def release(self) -> None:
         """Give the heartbeat back: with it everything of this incarnation is free. Call only after `run` ended and all was let go of."""
         self._timer.set(None)
-        # What the watch shows of the release is no loss.
-        self._state = replace(self._state, renewed_until=None)
+        # What the watch shows of the release is no loss, and what it shows of the last heartbeat renews nothing.
+        self._state = replace(self._state, renewed_until=None, sent={})
         self._until = None
         self._mine.clear()
         metrics.lease_holding.set(0)
-        former = self._state
-        # What the watch still shows of this life renews nothing any more.
-        self._state = replace(former, renewed_until=None, sent={})
-        await self._requests.give_back(former)
+        await self._requests.give_back(self._state)

@@ -384,23 +384,6 @@ def test_what_a_former_daemon_left_is_reported_only_after_every_service_was_read
     assert metrics.swept_total._value.get() - swept == 1
 
 
-
-def test_i5_a_vip_whose_service_was_not_read_yet_is_kept_after_the_start(house):
-    services = many(SERVICES_PER_TURN + 2)
-    last = Vip(f"10.0.{(SERVICES_PER_TURN + 2) >> 8}.{(SERVICES_PER_TURN + 2) & 255}")
-    house.kernel.put(marked(last), marked(THIRD))
-    house.outcome.found_at_start({last: (), THIRD: ()}, removed=False)
-    house.apply(*services)
-
-    async def story():
-        await asyncio.sleep(1)
-        assert last in house.kernel.ours()
-        assert ("delete", last) not in house.log
-        assert THIRD not in house.kernel.ours(), "nobody asks for it once all was read"
-
-    house.play(story)
-
-
 def test_i2_a_place_in_the_switch_that_could_not_be_given_up_goes_at_the_next_audit(house):
     async def story():
         house.apply(service(VIP))
@@ -412,5 +395,24 @@ def test_i2_a_place_in_the_switch_that_could_not_be_given_up_goes_at_the_next_au
         house.switch.fails = set()
         await asyncio.sleep(61)
         assert house.switch.places == {}
+
+    house.play(story)
+
+
+def test_a_vip_that_moves_to_a_service_which_is_read_in_a_later_turn_stays_on_the_wire(house):
+    first, *others = many(SERVICES_PER_TURN + 2)
+    last = others.pop()
+    vip = Vip("10.0.0.1")
+
+    async def story():
+        house.apply(first)
+        await asyncio.sleep(1)
+        house.log.clear()
+        taker = service(vip, key=ServiceKey(f"default/{last.metadata.name}"), uid=last.metadata.uid)
+        house.apply(service(VIP, key=ServiceKey(f"default/{first.metadata.name}"), uid=first.metadata.uid, version="2"), *others, taker)
+        await asyncio.sleep(1)
+        assert vip in house.kernel.ours()
+        assert ("delete", vip) not in house.log
+        assert all(vip not in heard or house.ledger.claimants(vip) for heard in house.elector.heard_of)
 
     house.play(story)
