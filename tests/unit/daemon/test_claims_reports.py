@@ -89,3 +89,28 @@ def test_answers_that_cannot_be_read_are_no_answers_and_do_not_end_the_loop(benc
         assert not node.hands.fences
 
     bench.play(story)
+
+
+def test_a_doubt_whose_read_fails_once_is_asked_again_and_no_fence(bench):
+    async def story():
+        node = await holding(bench, VIP)
+        faults = ["refused"]
+        bench.store.fault = lambda verb, name: faults.pop() if (verb, name) == ("GET", HEARTBEAT) and faults else None
+        node.loop.doubt(VIP)
+        del node.hands.armed[:]
+        await asyncio.sleep(0.5)
+        assert not node.hands.fences
+        assert node.hands.armed
+
+    bench.play(story)
+
+
+def test_a_holder_that_cannot_find_out_does_not_hold(bench):
+    async def story():
+        node = await holding(bench, VIP)
+        bench.store.fault = lambda verb, name: "refused" if verb == "GET" else None
+        node.loop.doubt(VIP)
+        await asyncio.sleep(0.5)
+        assert len(node.hands.fences) == 1
+
+    bench.play(story)
