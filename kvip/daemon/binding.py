@@ -75,11 +75,10 @@ class Binding:
             return []
         try:
             return self._addresses.apply(operations)
-        except NetlinkError as error:
+        except KvipError as error:
             log.exception("netlink request failed", extra={"reason": str(error)})
-            return [
-                OpResult(operation=operation, errno=error.errno or errno.EIO, ext_ack=str(error), seen=None) for operation in operations
-            ]
+            code = (error.errno if isinstance(error, NetlinkError) else 0) or errno.EIO
+            return [OpResult(operation=operation, errno=code, ext_ack=str(error), seen=None) for operation in operations]
 
 
 def _bind_problem(result: OpResult) -> str:

@@ -68,6 +68,7 @@ class ClaimsLoop:
         self._reach = Reach(wires.heard)
         self._was_blocked = ""
         self._verifying: frozenset[str] = frozenset()
+        self._doubted_at = float("-inf")
 
     # -- what the rest of kvip asks -----------------------------------------------------------------------------------
 
@@ -141,6 +142,7 @@ class ClaimsLoop:
         count = self._state.count
         names = {own_name(self._state), *([records.name_of(records.number_of(vip, count))] if count else [])}
         self._verifying |= names
+        self._doubted_at = self._clock.now()
         self._learn(replace(self._state, verify=self._state.verify | names))
 
     def fence(self, reason: str) -> None:
@@ -209,7 +211,11 @@ class ClaimsLoop:
     async def _do(self, op: Op) -> None:
         answer = await self._requests.do(op)
         self._reach.note(answer.ok or answer.status != 0, lease=op.name)
-        self._learn(claims.answered(self._state, op, answer, now=self._clock.now()))
+        state = claims.answered(self._state, op, answer, now=self._clock.now())
+        if op.name in self._verifying and op.sent_at < self._doubted_at:
+            # It was sent before there was a doubt, and may tell of the time before (PROTOCOL F2).
+            state = replace(state, verify=state.verify | {op.name})
+        self._learn(state)
         self._wake.set()
 
     def _learn(self, state: State) -> None:
@@ -234,15 +240,23 @@ class ClaimsLoop:
 
     def _extend(self, until: float) -> None:
         if not self._verifying:
+            me = self._state.incarnation
             problem = self._wires.renewed(until)
             if problem:
                 self.fence(problem)
+                self._rest()
+            if self._state.incarnation != me:
                 return
         if self._until is None:
             metrics.lease_holding.set(1)
             log.info("heartbeat confirmed: this node may hold VIPs", extra={"incarnation": self._state.incarnation})
         self._until = until
         self._timer.set(until)
+
+    def _rest(self) -> None:
+        """A new life would meet the same problem: it begins a period later."""
+        again_at = self._clock.now() + self._state.timers.retry_period_s
+        self._state = replace(self._state, pauses={**self._state.pauses, own_name(self._state): (1, again_at)})
 
     def _notice(self) -> None:
         """What changed for the others: VIPs won or to be given up, who lives, what is in the way."""
@@ -274,8 +288,8 @@ class ClaimsLoop:
     async def release(self) -> None:
         """Give the heartbeat back: with it everything of this incarnation is free. Call only after `run` ended and all was let go of."""
         self._timer.set(None)
-        # What the watch shows of the release is no loss.
-        self._state = replace(self._state, renewed_until=None)
+        # What the watch shows of the release is no loss, and what it shows of the last heartbeat renews nothing.
+        self._state = replace(self._state, renewed_until=None, sent={})
         self._until = None
         self._mine.clear()
         metrics.lease_holding.set(0)

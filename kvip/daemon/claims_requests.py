@@ -16,7 +16,7 @@ from kvip.core.election import claims, renewal
 from kvip.core.election.claims import Answer
 from kvip.core.election.heartbeat import LABELS
 from kvip.core.election.state import Op, State, own_name, replace
-from kvip.errors import ApiError
+from kvip.errors import ApiError, KvipError
 from kvip.kube.leases import LeaseClient, micro_time
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,8 @@ class ClaimsRequests:
                 terminating=error.status == 403 and "terminat" in f"{error.reason} {error.message}".lower(),
                 retry_after_s=error.retry_after_s,
             )
-        except TimeoutError:
+        except (KvipError, TimeoutError):
+            # An answer that cannot be read is none: the request may have been carried out.
             return Answer(ok=False)
 
     async def _do(self, op: Op) -> Answer:

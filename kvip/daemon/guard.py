@@ -28,6 +28,7 @@ class Guard:
         self._nics: tuple[str, ...] = ()
         self._places: dict[Vip, str] = {}
         self._admitted: set[Vip] = set()
+        self._unsilenced: dict[Vip, str] = {}
         self._others: frozenset[Vip] = frozenset()
         self._installed = False
         self._armed = False
@@ -49,6 +50,10 @@ class Guard:
         """Is the VIP let through while this node's validity lasts? Always True without a switch."""
         return self._switch is None or vip in self._admitted
 
+    def vips(self) -> Iterable[Vip]:
+        """Every VIP that the switch knows, answering or silent."""
+        return tuple(self._places)
+
     def guards(self, vip: Vip) -> bool:
         """Does the switch know this VIP (answering or silent)?"""
         return vip in self._places
@@ -60,6 +65,7 @@ class Guard:
         self._nics = tuple(dict.fromkeys(nics))
         self._places = dict(places)
         self._admitted.clear()
+        self._unsilenced.clear()
         self._armed = False
         self._switch.install(nics=self._nics, vips=self._places)
         self._installed = True
@@ -75,16 +81,20 @@ class Guard:
         self._switch.admit(places, GROUP)
         self._places.update(places)
         self._admitted.update(places)
+        self._forgive(places)
 
     def silence(self, places: Mapping[Vip, str]) -> None:
-        """These VIPs stay bound but must not answer. A failure is logged: the switch's own end of validity remains."""
+        """These VIPs stay bound but must not answer. A failure is logged: the switch's own end of validity remains, and before it is
+        armed again they are silenced."""
         if self._switch is None or not places:
             return
         self._admitted.difference_update(places)
         try:
             self._switch.silence(places)
             self._places.update(places)
+            self._forgive(places)
         except SwitchError as error:
+            self._unsilenced.update(places)
             log.error("VIPs could not be silenced in the kernel", extra={"vips": sorted(places), "reason": str(error)})
 
     def remove(self, vips: Iterable[Vip]) -> None:
@@ -100,6 +110,11 @@ class Guard:
             return
         for vip in known:
             self._places.pop(vip, None)
+        self._forgive(known)
+
+    def _forgive(self, vips: Iterable[Vip]) -> None:
+        for vip in vips:
+            self._unsilenced.pop(vip, None)
 
     def others(self, vips: frozenset[Vip]) -> None:
         """VIPs that are local here though another node may hold them: their ARP and NS stay unanswered (PROTOCOL K6)."""
@@ -115,6 +130,9 @@ class Guard:
         """Valid until then. Returns "" or why this node must fence."""
         if self._switch is None:
             return ""
+        self.silence(dict(self._unsilenced))
+        if self._unsilenced:
+            return "the switch still lets VIPs through that are not this node's"
         self._until = until
         try:
             if self._armed:

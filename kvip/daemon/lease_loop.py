@@ -21,7 +21,7 @@ from kvip.core.objects import Lease
 from kvip.daemon.lease_writer import LeaseWriter, new_incarnation
 from kvip.daemon.supervision import Heartbeats
 from kvip.daemon.validity import Progress, Reach, ValidityTimer
-from kvip.errors import ApiError
+from kvip.errors import ApiError, KvipError
 from kvip.kube.leases import LeaseClient
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,8 @@ class LeaseLoop:
         self._timer = ValidityTimer(clock, lambda: self.fence("renew deadline"))
         self._progress = Progress(heartbeats)
         self._unanswered = False
-        self._verify = False
+        self._doubts = self._settled = 0
+        self._rest_until = 0.0
         self.election = elect.Election(incarnation=new_incarnation(node), timers=timers)
 
     # -- what the rest of kvip asks -------------------------------------------------------------------------------
@@ -91,7 +92,7 @@ class LeaseLoop:
 
     def verify(self) -> None:
         """It may be lost already: read the Lease before anything is answered again."""
-        self._verify = True
+        self._doubts += 1
         self._wake.set()
 
     def changed(self, lease: Lease | None) -> None:
@@ -122,7 +123,7 @@ class LeaseLoop:
                 pause_s = await self._turn()
                 backoff_s = 0.0
                 self._reach.note(True, lease=self._name)
-            except (ApiError, TimeoutError) as error:
+            except (KvipError, TimeoutError) as error:
                 metrics.lease_renewal_failures_total.inc()
                 self._reach.note(False, lease=self._name, reason=str(error))
                 backoff_s = min(self.election.timers.retry_period_s, backoff_s * 2 or 0.1)
@@ -140,7 +141,7 @@ class LeaseLoop:
         view = self.election.view
         timers = self.election.timers
         unseen = not self.election.holding and (view is None or now - view.seen_at > 2 * timers.retry_period_s)
-        if unseen or self._verify:
+        if unseen or self._settled < self._doubts:
             await self._read()
             self._report_renewed()
         decision = elect.decide(self.election, now=self._clock.now(), renewed_at=self._renewed_at)
@@ -152,6 +153,8 @@ class LeaseLoop:
                 limit = timers.retry_period_s if self.election.holding else 2 * timers.retry_period_s
                 return min(max(0.0, until - self._clock.now()), limit)
             case elect.Take(version=version):
+                if now < self._rest_until:
+                    return self._rest_until - now
                 if not self._able():
                     return 2 * timers.retry_period_s
                 await self._read()
@@ -179,6 +182,7 @@ class LeaseLoop:
         problem = self._on_renewed(until) if until is not None else ""
         if problem:
             self.fence(problem)
+            self._rest_until = self._clock.now() + self.election.timers.retry_period_s
         return not problem
 
     async def _hand_over(self) -> float:
@@ -196,9 +200,9 @@ class LeaseLoop:
         return self._in_the_way is not None and bool(await self._in_the_way(self._attempt_s()))
 
     async def _read(self) -> None:
-        version = self.election.view.version if self.election.view is not None else ""
+        version, doubts = self.election.view.version if self.election.view is not None else "", self._doubts
         lease = await self._writer.read(deadline_s=self._attempt_s())
-        self._verify = False
+        self._settled = doubts
         self._learn(elect.observe(self.election, lease, now=self._clock.now(), asked_at_version=version))
 
     def _learn(self, election: elect.Election) -> None:
@@ -253,7 +257,7 @@ class LeaseLoop:
         """Was it a write of our own whose answer was lost, or another's? A holder that cannot find out does not hold."""
         try:
             await self._read()
-        except (ApiError, TimeoutError):
+        except (KvipError, TimeoutError):
             self.fence("lease changed by another")
             raise
 
@@ -291,7 +295,7 @@ class LeaseLoop:
                 if self._unanswered or not await self._write_release(me):
                     await self._read()
                     await self._write_release(me)
-        except (ApiError, TimeoutError) as error:
+        except (KvipError, TimeoutError) as error:
             log.warning("the lease could not be released; it runs out by itself", extra={"lease": self._name, "reason": str(error)})
 
     async def _write_release(self, me: Incarnation) -> bool:

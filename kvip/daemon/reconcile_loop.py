@@ -121,8 +121,8 @@ class ReconcileLoop:
             self._read_services()
             self._mark_due()
             self._tick()
-            if self._vips:
-                dirty, self._vips = self._vips, {}
+            dirty = self._dirty()
+            if dirty:
                 await self.turn.act(dirty, self)
                 self._demand_changed(dirty)
             self._heartbeats.beat("reconcile")
@@ -138,6 +138,14 @@ class ReconcileLoop:
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    def _dirty(self) -> dict[Vip, float]:
+        """The VIPs to plan now. What nobody asks for waits for the Services that are to be read yet: one of them may ask for it."""
+        marks, self._vips = self._vips, {}
+        if not (self._services and self._desire.known):
+            return marks
+        self._vips = {vip: at for vip, at in marks.items() if not self._desire.ledger.claimants(vip)}
+        return {vip: at for vip, at in marks.items() if vip not in self._vips}
 
     def _pause_s(self) -> float:
         soonest = min(self._retry.values(), default=float("inf"))
@@ -176,7 +184,7 @@ class ReconcileLoop:
                 continue
             for vip in touched:
                 self._vips.setdefault(vip, now)
-            self._demand_changed(touched)
+            self._demand_changed([vip for vip in touched if self._desire.ledger.claimants(vip)])
         if not self._services and not self._desire.known:
             self._reading_all = False
             self._desire.read_through(True)

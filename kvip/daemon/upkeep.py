@@ -65,7 +65,9 @@ class Upkeep:
             self.doubt("event")
 
     def doubt(self, cause: str) -> None:
-        """The facts may be wrong: read them anew."""
+        """The facts may be wrong: read them anew. After an overrun nothing goes by them before that."""
+        if cause == "overrun":
+            self._facts.doubted = True
         if not self._cause or cause in WITH_LINKS:
             self._cause = cause
         self._wake()

@@ -97,8 +97,8 @@ class DaemonWires:
         self._parts.reconcile.on_permit_changed()
 
     def audited(self) -> None:
-        """An audit read the kernel: look at every VIP."""
-        self._parts.reconcile.on_vips(tuple(self._parts.ledger.vips()))
+        """An audit read the kernel: look at every VIP, also those that only the switch still knows."""
+        self._parts.reconcile.on_vips((*self._parts.ledger.vips(), *self._parts.guard.vips()))
         self._parts.disputes.probing.tidy()
         self._parts.strays.check()
 

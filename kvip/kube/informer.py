@@ -80,14 +80,15 @@ class Informer(Generic[T]):
         self._opened_at: float | None = None
         self._unreachable = False
         self._scope: asyncio.Timeout | None = None
+        self._outdated = False
         self.current = False
 
     def renew(self) -> None:
         """What is known may be old: drop the connection and read a snapshot anew; `current` is False until it is complete."""
         self.current = False
-        self._version = ""
+        self._outdated = True
         self._hurry.set()
-        if self._scope is not None:
+        if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time())
 
     def retry_now(self) -> None:
@@ -100,6 +101,8 @@ class Informer(Generic[T]):
         while True:
             self._on_turn()
             self._opened_at = None
+            if self._outdated:
+                self._outdated, self._version = False, ""
             problem: KvipError | None = None
             try:
                 async with asyncio.timeout(None) as self._scope:
@@ -109,7 +112,6 @@ class Informer(Generic[T]):
             except TimeoutError:
                 if self._scope is None or not self._scope.expired():
                     raise
-                self._version = ""
                 continue
             finally:
                 self._scope = None
@@ -234,9 +236,7 @@ class Informer(Generic[T]):
         timing = self._timing
         until = loop.time() + timing.snapshot_s
         snapshot: Snapshot[T] = Snapshot()
-        params = dict(self._params)
-        if self._page_size:
-            params["limit"] = str(self._page_size)
+        params = self._params | ({"limit": str(self._page_size)} if self._page_size else {})
         while True:
             try:
                 left_s = max(0.0, until - loop.time())
@@ -285,7 +285,7 @@ class Informer(Generic[T]):
         changed += [key for key, item in after.items() if key not in before or differs(before[key], item)]
         self.store = after
         self._version = version
-        first, self.synced, self.current = not self.synced, True, True
+        first, self.synced, self.current = not self.synced, True, not self._outdated
         counts = {"objects": len(after), "changed": len(changed), "unreadable": len(snapshot.broken)}
         log.info("synced" if first else "relisted", extra={"path": self._path, **counts})
         for key in changed:

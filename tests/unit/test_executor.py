@@ -15,6 +15,7 @@ from kvip.daemon.executor import IN_DOUBT, Executor
 from kvip.daemon.guard import Guard
 from kvip.errors import NetlinkError, SwitchError
 from kvip.kernel.batches import OpResult, vip_address
+from kvip.kernel.codec import DecodeError
 from kvip.kernel.switch import Expired
 
 LINK = Link(index=IfIndex(2), name="eth0", mac=b"\2\0\0\0\0\1", up=True, carrier=True)
@@ -494,3 +495,10 @@ async def test_a_fence_that_cannot_read_the_kernel_does_not_say_that_nothing_is_
     assert not bench.kernel.table
     bench.kernel.dump_broken = None
     assert bench.executor.fence()
+
+
+async def test_r2_a_fence_that_does_not_understand_the_kernels_answer_silences_what_may_be_left(bench):
+    bench.know(marked())
+    bench.kernel.broken = DecodeError("message cut short")
+    assert not bench.executor.fence()
+    assert ("silence", VIP) in bench.log

@@ -13,6 +13,7 @@ from kvip.daemon.lease_loop import LeaseLoop
 from kvip.daemon.lease_writer import new_incarnation
 from kvip.daemon.supervision import Heartbeats
 from kvip.errors import ApiError
+from kvip.kube.decode import EnvelopeError
 
 TIMERS = Timers(lease_duration_s=5.0, renew_deadline_s=3.0, retry_period_s=1.0)
 
@@ -85,6 +86,8 @@ class Server:
         stored = self.store(spec.holder_identity, annotations=annotations, duration=spec.lease_duration_seconds)
         if rule == "lost answer":
             await self.time_out(deadline_s)
+        if rule == "garbled":
+            raise EnvelopeError("an answer that is no Lease")
         if isinstance(rule, float):
             await asyncio.sleep(rule)
         return stored
@@ -105,6 +108,7 @@ class Bench:
         self.fences = []
         self.turning = True
         self.earlier_holder = False
+        self.problem = ""
 
     def loop(self):
         return LeaseLoop(
@@ -116,6 +120,7 @@ class Bench:
             heartbeats=self.heartbeats,
             on_won=lambda: self.won.append(self.clock.now()),
             on_fence=lambda reason: self.fences.append((self.clock.now(), reason)),
+            on_renewed=lambda until: self.problem,
             earlier_holder=lambda: self.earlier_holder,
         )
 
@@ -485,3 +490,39 @@ def test_a_trusted_predecessors_lease_is_taken_at_once(bench):
 
     with asyncio.Runner(loop_factory=lambda: ClockLoop(bench.clock)) as runner:
         runner.run(scene())
+
+
+def test_answers_that_cannot_be_read_are_no_answers_and_do_not_end_the_loop(bench):
+    async def story(loop):
+        await won(bench, loop)
+        bench.server.rules = ["garbled", "garbled"]
+        await asyncio.sleep(4)
+        assert loop.valid_until is not None
+
+    bench.play(story)
+    assert not bench.fences
+
+
+def test_f2_a_doubt_is_not_answered_by_a_read_that_was_under_way(bench):
+    async def story(loop):
+        await won(bench, loop)
+        before = bench.server.reads
+        loop.verify()
+        while bench.server.reads == before:
+            await asyncio.sleep(0.0001)
+        loop.verify()
+        await asyncio.sleep(0.1)
+        assert bench.server.reads == before + 2
+
+    bench.play(story)
+
+
+def test_a_switch_that_cannot_be_armed_is_tried_once_per_period(bench):
+    bench.problem = "the switch cannot be armed"
+
+    async def story(loop):
+        await asyncio.sleep(10)
+        assert loop.valid_until is None
+
+    bench.play(story)
+    assert 5 <= len(bench.fences) <= 15

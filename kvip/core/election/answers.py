@@ -87,7 +87,8 @@ def _failed(state: State, op: Op, answer: Answer, *, now: float, current: bool) 
     mine = op.name == own_name(state) and current and state.renewed_until is not None
     if mine and answer.terminating:
         return replace(state, lost="the namespace is being deleted")
-    if mine and op.kind == "read" and op.name in state.verify:
+    if mine and op.kind == "read" and op.name in state.verify and failures > 1:
+        # After a refused write this is the second failure; a mere doubt may ask twice.
         return replace(state, lost="heartbeat changed by another")
     return state
 

@@ -13,6 +13,7 @@ from kvip.daemon.claims_requests import ClaimsRequests
 from kvip.daemon.global_election import GlobalElection
 from kvip.daemon.supervision import Heartbeats
 from kvip.errors import ApiError
+from kvip.kube.decode import EnvelopeError
 from tests.unit.test_lease_loop import ClockLoop
 
 TIMERS = Timers(lease_duration_s=5.0, renew_deadline_s=3.0, retry_period_s=1.0)
@@ -25,7 +26,7 @@ LABELS = {"app.kubernetes.io/managed-by": "kvip"}
 class Store:
     """The port of `LeaseClient`, and who watches.
 
-    `fault(verb, name)`: "hangs", "refused", "slow" to be carried out, seconds from then until it is answered, or None.
+    `fault(verb, name)`: "hangs", "refused", "garbled", "slow" to be carried out, seconds from then until it is answered, or None.
     """
 
     def __init__(self, clock):
@@ -67,6 +68,8 @@ class Store:
         if fault == "hangs":
             await asyncio.sleep(deadline_s)
             raise ApiError(verb, name, status=0, reason="Timeout")
+        if fault == "garbled":
+            raise EnvelopeError("an answer that is no Lease")
         await asyncio.sleep(SLOW_S if fault == "slow" else ANSWER_S)
         return fault if isinstance(fault, float) else 0.0
 
@@ -107,6 +110,7 @@ class Hands:
         self.armed = []
         self.fences = []
         self.problem = ""
+        self.on_renewed = lambda: None
         self.earlier = False
         self.loop = None
 
@@ -127,6 +131,7 @@ class Hands:
 
     def renewed(self, until):
         self.armed.append((self.clock.now(), until))
+        self.on_renewed()
         return self.problem
 
     def won(self, vips):

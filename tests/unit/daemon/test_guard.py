@@ -270,3 +270,25 @@ def test_k8_without_a_switch_nothing_is_known_to_it():
     guard.install(["eth0"], {VIP: "eth0"})
     guard.remove([VIP])
     assert not guard.guards(VIP)
+
+
+def test_r2_what_a_fence_could_not_silence_is_silenced_before_the_next_life_is_armed(bench):
+    bench.hold(VIP)
+    bench.switch.fails = {"silence"}
+    bench.guard.disarm()
+    bench.guard.silence({VIP: "eth0"})
+    assert bench.guard.arm(1005.0) == "the switch still lets VIPs through that are not this node's"
+    assert not bench.switch.answers(VIP)
+    bench.switch.fails = set()
+    assert bench.guard.arm(1005.0) == ""
+    assert not bench.switch.answers(VIP)
+
+
+def test_r2_what_was_let_through_again_since_is_not_silenced(bench):
+    bench.hold(VIP)
+    bench.switch.fails = {"silence"}
+    bench.guard.disarm()
+    bench.guard.silence({VIP: "eth0"})
+    bench.switch.fails = set()
+    bench.hold(VIP, until=1005.0)
+    assert bench.switch.answers(VIP)

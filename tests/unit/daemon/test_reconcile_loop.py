@@ -382,3 +382,39 @@ def test_what_a_former_daemon_left_is_reported_only_after_every_service_was_read
 
     house.play(story)
     assert metrics.swept_total._value.get() - swept == 1
+
+
+def test_i2_a_place_in_the_switch_that_could_not_be_given_up_goes_at_the_next_audit(house):
+    async def story():
+        house.apply(service(VIP))
+        await asyncio.sleep(1)
+        house.switch.fails = {"remove"}
+        house.delete()
+        await asyncio.sleep(1)
+        assert (house.kernel.ours(), house.switch.places) == (set(), {VIP: "main"})
+        house.switch.fails = set()
+        await asyncio.sleep(61)
+        assert house.switch.places == {}
+
+    house.play(story)
+
+
+def test_a_vip_that_moves_to_a_service_which_is_read_in_a_later_turn_stays_on_the_wire(house):
+    first, *others = many(SERVICES_PER_TURN + 2)
+    last = others.pop()
+    vip = Vip("10.0.0.1")
+    asked = []
+
+    async def story():
+        house.apply(first)
+        await asyncio.sleep(1)
+        house.log.clear()
+        house.elector.demand_changed = lambda vips: asked.extend(house.demand.asked(each) for each in vips if each == vip)
+        taker = service(vip, key=ServiceKey(f"default/{last.metadata.name}"), uid=last.metadata.uid)
+        house.apply(service(VIP, key=ServiceKey(f"default/{first.metadata.name}"), uid=first.metadata.uid, version="2"), *others, taker)
+        await asyncio.sleep(1)
+        assert vip in house.kernel.ours()
+        assert ("delete", vip) not in house.log
+        assert all(asked)
+
+    house.play(story)

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from kvip.core.model import Vip
-from tests.unit.daemon.fake_ports import OTHER, VIP, WEB, marked, service
+from tests.unit.daemon.fake_ports import OTHER, VIP, WEB, marked, service, unmarked
 from tests.unit.daemon.turn_bench import TurnHouse
 
 
@@ -144,3 +144,18 @@ async def test_a_fence_while_acting_voids_the_rest_of_the_turn(house):
     assert house.kernel.ours() == set()
     assert house.announcer.active == {}
     assert house.events.posted == []
+
+
+async def test_i6_an_address_that_may_have_lost_the_mark_in_a_lost_message_is_not_deleted(house):
+    house.read(service(VIP))
+    await house.act()
+    theirs = unmarked(VIP, prefix=32)
+    house.kernel.put(theirs)  # `ip addr replace` takes the mark away
+    house.news = lambda: house.upkeep.doubt("overrun")
+    house.elector.permits = False
+    await house.act()
+    assert theirs in house.kernel.table.values()
+    house.news = lambda: None
+    await house.upkeep.refresh()
+    await house.act()
+    assert theirs in house.kernel.table.values()
