@@ -91,8 +91,9 @@ class Disputes:
         self._elector().doubt(vip)
 
     def _defend(self, vip: Vip) -> None:
+        # In mode `global` a peer's MAC is not known: the stranger may be the next holder, so the election is asked here as well.
+        self._to_announce.add(vip)
         self._elector().doubt(vip)
-        self._announce(vip)
 
     def _announce(self, vip: Vip) -> None:
         link = self._facts.link(self._nic)

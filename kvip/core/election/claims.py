@@ -17,7 +17,7 @@ from kvip.core.election.heartbeat import About
 from kvip.core.election.learn import watched as watched
 from kvip.core.election.lease import Timers
 from kvip.core.election.looking import blocked as blocked
-from kvip.core.election.looking import look, under_way
+from kvip.core.election.looking import look, opens_at, under_way
 from kvip.core.election.records import number_of
 from kvip.core.election.state import (
     NEVER,
@@ -182,8 +182,8 @@ def _claim(state: State, now: float, ops: list[Op]) -> tuple[State, float]:
         state = choice.state
         ops += choice.ops
         again = choice.look_at
-        if now < state.not_before:
-            again = min(again, state.not_before)
+        if now < opens_at(state):
+            again = min(again, opens_at(state))
         state = replace(state, slots={**state.slots, number: replace(state.slots[number], look_at=again)})
     wake_at = min((slot.look_at for slot in state.slots.values()), default=NEVER)
     return state, wake_at

@@ -26,6 +26,7 @@ def rewritten(state: State, *, now: float) -> State:
         slots=slots,
         verify=frozenset(),
         ahead={},
+        shown={},
         synced_at=None,
         fresh_at=None,
         fresh_next=float("-inf"),

@@ -28,6 +28,7 @@ def watched(state: State, name: str, lease: Lease | None, *, now: float) -> Stat
         return replace(state, shared_at=float("-inf"))
     if lease is None:
         return replace(state, verify=state.verify | {name}) if version_of(state, name) else state
+    state = replace(state, shown={**state.shown, name: lease.metadata.resource_version})
     state = learn(state, name, lease, now=now)
     if name in state.ahead and not is_older(lease.metadata.resource_version, version_of(state, name)):
         state = replace(state, ahead={key: at for key, at in state.ahead.items() if key != name})
@@ -45,7 +46,8 @@ def watched(state: State, name: str, lease: Lease | None, *, now: float) -> Stat
 
 def answers_ahead(before: State, after: State, names: Iterable[str], *, now: float) -> State:
     """Note what an answer showed, so that the watch is held to show it as well."""
-    news = {name: now for name in names if version_of(after, name) and version_of(after, name) != version_of(before, name)}
+    versions = {name: version for name in names if (version := version_of(after, name)) and version != version_of(before, name)}
+    news = {name: now for name, version in versions.items() if version != before.shown.get(name)}
     return replace(after, ahead={**after.ahead, **news}) if news else after
 
 

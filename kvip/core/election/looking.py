@@ -94,6 +94,12 @@ def blocked(state: State, now: float) -> str:
     return f"Lease {state.shared_name} is held by {view.holder or 'somebody until just now'}; nothing is taken beside another mode"
 
 
+def opens_at(state: State) -> float:
+    """Until when nothing can be taken, should nothing else change: after a rewritten history, or beside a holder of another mode."""
+    free_at = shared.free_at(state.shared) if state.shared_name and state.shared is not None else None
+    return max(state.not_before, free_at or 0.0)
+
+
 def _read(state: State, kind: str, name: str, known: str, now: float) -> Op:
     return Op(
         kind=kind,  # type: ignore[arg-type]

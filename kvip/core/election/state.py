@@ -124,6 +124,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """What `fresh_at` becomes once nothing is to be verified any more."""
     ahead: dict[str, float] = {}
     """Leases of which the watch did not show yet what answers did, and since when that is known."""
+    shown: dict[str, str] = {}
+    """By Lease: the version that the watch showed last, whether anything could be learnt of it by then or not."""
     synced_at: float | None = None
     verify: frozenset[str] = frozenset()
     """Leases whose absence or change a consistent read must confirm."""

@@ -129,10 +129,11 @@ def test_f1_a_peer_that_goes_on_claiming_is_a_question_once_a_second(bench):
 def test_f2_a_strangers_claim_is_told_and_defended_and_the_switch_stays_armed(bench):
     async def story():
         bench.segment.claim(VIP, STRANGER)
-        assert [entry for entry in bench.did() if entry[0] != "doubt"] == [("start", VIP)]
+        assert bench.did() == [("doubt", "")], "the stranger may be a peer that is not known as one"
         assert bench.house.switch.answers(VIP)
         assert bench.house.events.told() == [("VIPConflict", "uid-1")]
         for _ in range(80):
+            bench.house.wires.renewed(bench.house.clock.now() + 60)
             bench.segment.claim(VIP, STRANGER)
             await asyncio.sleep(0.1)
         assert bench.did().count(("start", VIP)) == 1
@@ -215,6 +216,6 @@ def test_switched_off_nobody_is_asked_but_claims_are_heard():
     async def story():
         assert not bench.disputes.probing.unprobed("192.0.2.9")
         bench.segment.claim(VIP, STRANGER)
-        assert ("start", VIP) in bench.did()
+        assert ("doubt", "") in bench.did()
 
     bench.play(story)

@@ -1,0 +1,34 @@
+"""What a node asks for while nothing happens, and when it looks again by itself."""
+
+from kvip.core.election import claims
+from kvip.core.model import Incarnation
+from kvip.core.objects import LeaseSpec
+from tests.unit.core.election.simnode import TIMERS
+from tests.unit.core.election.simulation import World, settled
+
+P = TIMERS.retry_period_s
+SHARED = "svcs"
+
+
+def test_what_the_watch_showed_before_the_number_of_records_was_known_is_not_waited_for():
+    """Else each of these records is read again every second, for ever: the watch never shows again what does not change."""
+    world, _ = settled("a")
+    state = claims.start("b", Incarnation("b_" + "0" * 32), TIMERS)
+    for name, lease in sorted(world.server.leases.items()):
+        state = claims.watched(state, name, lease, now=world.now)
+    (op,) = claims.step(state, world.now).ops
+    assert op.kind == "list"
+    state = claims.answered(claims.step(state, world.now).state, op, world.perform(op), now=world.now)
+    assert any(slot.record is not None for slot in state.slots.values())
+    assert state.ahead == {}
+
+
+def test_g5_what_another_mode_gave_back_is_taken_as_soon_as_it_is_free():
+    """client-go's release: nothing tells when the wait that it calls for is over."""
+    world = World()
+    world.server.store(SHARED, "u0", LeaseSpec(holder_identity="other", lease_duration_seconds=5, lease_transitions=1), {}, {})
+    world.add("a", shared_name=SHARED)
+    world.run(2 * P)
+    assert not world.all_held()
+    world.server.store(SHARED, "u0", LeaseSpec(holder_identity="", lease_duration_seconds=1, lease_transitions=1), {}, {})
+    world.until(world.all_held, limit_s=5)
