@@ -1,0 +1,70 @@
+"""The table of service security in the kernel: replaced as a whole, read back, looked at, removed.
+
+In: `Rules`. Out: the kernel has them, acknowledged and read back, or a `SwitchError`. It decides nothing and keeps no VIP: a call of
+`apply` is all or nothing. Only one may run at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from kvip.core.service_rules import FAMILY, TABLE, Rules, compile_rules, sample
+from kvip.errors import SwitchError
+from kvip.kernel.nft_child import load_json
+from kvip.kernel.nft_tables import Tables
+
+
+class ServiceRules:
+    """The table of one network namespace (that of the thread that makes it). One owner; `close()` it."""
+
+    def __init__(self) -> None:
+        """Raises SwitchError when the kernel gives no nf_tables socket."""
+        self._tables = Tables(TABLE, (FAMILY,), what="service security")
+        self._rules: Rules | None = None
+        self._objects: frozenset[bytes] = frozenset()
+        self._intact_at = -1
+        self._children: deque[int] = deque(maxlen=4)
+
+    @staticmethod
+    async def require() -> None:
+        """Raises SwitchError that says why nft(8) or the kernel would not take such rules. Changes nothing."""
+        await load_json(compile_rules(sample(), nics=("lo",)).document, check_only=True)
+
+    async def apply(self, rules: Rules) -> None:
+        """Replace what is there, in one transaction of an `nft` child, and read it back. Raises SwitchError: unknown or unchanged."""
+        self._rules = None
+        await load_json(rules.document, on_started=self._children.append)
+        self._objects = self._tables.objects()
+        if bool(self._objects) != bool(rules.keys) or not self._holds(rules):
+            raise SwitchError("service security: the rules are not there as applied; another program changed them at once")
+        self._rules, self._intact_at = rules, -1
+
+    def intact(self) -> bool:
+        """Is everything as last applied? False before that. O(1) when nobody made a transaction since. Raises SwitchError."""
+        if self._rules is None:
+            return False
+        generation = self._tables.generation()
+        if generation == self._intact_at:
+            return True
+        if self._tables.objects() != self._objects or not self._holds(self._rules):
+            return False
+        self._intact_at = generation
+        return True
+
+    def _holds(self, rules: Rules) -> bool:
+        return all(self._tables.keys(FAMILY, name) == keys for name, keys in rules.keys.items())
+
+    def remove(self) -> bool:
+        """Remove the table; was there one? Raises SwitchError."""
+        self._rules = None
+        present = bool(self._tables.present())
+        self._tables.remove()
+        return present
+
+    def owns(self, port: int) -> bool:
+        """Was a change notified with that netlink port made here: by the socket, or one of the last `nft` children?"""
+        return port == self._tables.port or port in self._children
+
+    def close(self) -> None:
+        """Close the socket; idempotent. The rules stay."""
+        self._tables.close()
