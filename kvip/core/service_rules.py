@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from kvip.core.desired import service_key
 from kvip.core.model import ServiceKey, Uid, Vip, is_ipv6, packed
 from kvip.core.objects import Service
 from kvip.core.ruleset import check_nic
@@ -67,10 +66,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 def restriction(services: Iterable[Service]) -> Restriction | None:
     """What may reach a VIP of these Services: the union of their ports; None = everything, because one of them is exempt."""
-    ordered = sorted(services, key=lambda service: (service_key(service), service.metadata.uid))
+    ordered = sorted(services, key=lambda service: (_key(service), service.metadata.uid))
     if any(_exempt(service) for service in ordered):
         return None
-    owners = tuple(Owner(Uid(service.metadata.uid), service_key(service)) for service in ordered)
+    owners = tuple(Owner(Uid(service.metadata.uid), _key(service)) for service in ordered)
     openings: dict[tuple[str, int], Owner] = {}
     for service, owner in zip(ordered, owners, strict=True):
         for port in service.spec.ports or ():
@@ -120,6 +119,10 @@ def sample() -> dict[Vip, Restriction]:
     owner = Owner(Uid("sample"), ServiceKey("sample/sample"))
     openings = tuple(Opening(protocol, 1, owner) for protocol in PROTOCOLS)
     return {Vip(vip): Restriction(owners=(owner,), openings=openings) for vip in ("192.0.2.1", "2001:db8::1")}
+
+
+def _key(service: Service) -> ServiceKey:
+    return ServiceKey(f"{service.metadata.namespace}/{service.metadata.name}")
 
 
 def _exempt(service: Service) -> bool:

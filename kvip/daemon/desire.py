@@ -173,6 +173,8 @@ class Desire:
         waiting: bool,
         unprobed: bool,
         contested: bool,
+        secured: bool,
+        exposed: bool,
     ) -> Wanted:
         """What is to be true of one VIP on this node."""
         return Wanted(
@@ -188,6 +190,8 @@ class Desire:
             waiting=waiting,
             unprobed=unprobed,
             contested=contested,
+            secured=secured,
+            exposed=exposed,
         )
 
     def shown(self, vip: Vip) -> bool:

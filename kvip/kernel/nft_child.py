@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from typing import Final
+from typing import BinaryIO, Final
 
 from kvip.core import ruleset
 from kvip.core.model import Vip
@@ -66,13 +66,14 @@ async def load_json(document: bytes, *, on_started: Callable[[int], None] = lamb
     command = [program, "-j", *(["--check"] if check_only else []), "-f", "-"]
     pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:
-        child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=nowhere, stderr=pipe, env=_environment())
+        with _as_file(document) as stdin:
+            child = await asyncio.create_subprocess_exec(*command, stdin=stdin, stdout=nowhere, stderr=pipe, env=_environment())
     except OSError as error:
         raise SwitchError(f"{program} cannot be run: {error.strerror}") from error
     try:
         on_started(child.pid)
         async with asyncio.timeout(JSON_DEADLINE_S):
-            _, complaint = await child.communicate(document)
+            _, complaint = await child.communicate()
     except TimeoutError:
         raise SwitchError(f"nft did not end within {JSON_DEADLINE_S:g} s; the rules are in doubt") from None
     finally:
@@ -88,6 +89,14 @@ def _program(otherwise: str) -> str:
     if program is None:
         raise SwitchError(f"the program nft is missing; install nftables 1.0.2 or later, or {otherwise}")
     return program
+
+
+def _as_file(document: bytes) -> BinaryIO:
+    """nft opens "-" as /dev/stdin, and a socket, which an event loop gives for a pipe, cannot be opened (ENXIO)."""
+    file = os.fdopen(os.memfd_create("kvip-rules", os.MFD_CLOEXEC), "w+b")
+    file.write(document)
+    file.seek(0)
+    return file
 
 
 def _environment() -> dict[str, str]:

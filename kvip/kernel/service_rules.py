@@ -31,13 +31,15 @@ class ServiceRules:
         await load_json(compile_rules(sample(), nics=("lo",)).document, check_only=True)
 
     async def apply(self, rules: Rules) -> None:
-        """Replace what is there, in one transaction of an `nft` child, and read it back. Raises SwitchError: unknown or unchanged."""
-        self._rules = None
+        """Replace what is there, in one transaction of an `nft` child, and read it back.
+
+        Raises SwitchError; `intact` then tells whether what was applied before is still there.
+        """
         await load_json(rules.document, on_started=self._children.append)
-        self._objects = self._tables.objects()
-        if bool(self._objects) != bool(rules.keys) or not self._holds(rules):
+        objects = self._tables.objects()
+        if bool(objects) != bool(rules.keys) or not self._holds(rules):
             raise SwitchError("service security: the rules are not there as applied; another program changed them at once")
-        self._rules, self._intact_at = rules, -1
+        self._rules, self._objects, self._intact_at = rules, objects, -1
 
     def intact(self) -> bool:
         """Is everything as last applied? False before that. O(1) when nobody made a transaction since. Raises SwitchError."""
@@ -56,7 +58,7 @@ class ServiceRules:
 
     def remove(self) -> bool:
         """Remove the table; was there one? Raises SwitchError."""
-        self._rules = None
+        self._rules, self._objects = None, frozenset()
         present = bool(self._tables.present())
         self._tables.remove()
         return present
