@@ -24,18 +24,31 @@ AT_ONCE_S = 1.0
 
 
 @contextmanager
-def running(cluster: Cluster, **env: str) -> Iterator[Cluster]:
-    """Every daemon with service security."""
+def restarted(cluster: Cluster, **env: str) -> Iterator[None]:
+    """Every daemon with more settings."""
     with ExitStack() as stack:
         for name in cluster.nodes:
-            stack.enter_context(cluster.restarted(name, enable_service_security="true", **env))
-        yield cluster
+            stack.enter_context(cluster.restarted(name, **env))
+        yield
+
+
+@pytest.fixture(scope="module")
+def with_the_setting(shared_cluster: Cluster) -> Iterator[None]:
+    """The daemons of this module have the setting; those of others do not."""
+    for node in shared_cluster.nodes.values():
+        if node.running:
+            node.stop()
+        node.env["enable_service_security"] = "true"
+    yield
+    for node in shared_cluster.nodes.values():
+        if node.running:
+            node.stop()
+        del node.env["enable_service_security"]
 
 
 @pytest.fixture
-def secured(cluster: Cluster) -> Iterator[Cluster]:
-    with running(cluster):
-        yield cluster
+def secured(with_the_setting: None, cluster: Cluster) -> Cluster:
+    return cluster
 
 
 def reaches(space: NetNamespace, target: str, port: int) -> bool:
@@ -172,10 +185,14 @@ def test_a_stop_removes_the_table_and_so_does_a_start_without_the_setting(secure
     assert TABLE not in rules(secured, other.node)
     holder.kill9()
     assert TABLE in rules(secured, holder.node)
-    del holder.env["enable_service_security"]
-    holder.start()
-    holder.wait_ready()
-    assert TABLE not in rules(secured, holder.node)
+    holder.env["enable_service_security"] = "false"
+    try:
+        holder.start()
+        holder.wait_ready()
+        assert TABLE not in rules(secured, holder.node)
+        holder.stop()
+    finally:
+        holder.env["enable_service_security"] = "true"
 
 
 def test_rules_that_someone_flushed_or_edited_are_put_back_and_the_vip_stays(secured: Cluster) -> None:
@@ -220,46 +237,46 @@ def broken_nft(cluster: Cluster, tmp_path: Path) -> Path:
     return marker
 
 
-def test_a_vip_is_not_held_before_its_rules_and_one_that_is_held_keeps_its_former_ones(cluster: Cluster, broken_nft: Path) -> None:
-    path = f"{broken_nft.parent / 'bin'}:{cluster.nodes['n1'].env['PATH']}"
-    with running(cluster, PATH=path):
-        hold(cluster, VIP)
+def test_a_vip_is_not_held_before_its_rules_and_one_that_is_held_keeps_its_former_ones(secured: Cluster, broken_nft: Path) -> None:
+    path = f"{broken_nft.parent / 'bin'}:{secured.nodes['n1'].env['PATH']}"
+    with restarted(secured, PATH=path):
+        hold(secured, VIP)
         broken_nft.touch()
-        cluster.patch("web", {"spec": {"ports": [port(80), port(81)]}})
-        uid = cluster.create("other", "10.10.0.201")
-        wait(lambda: bool(cluster.events(uid, "RulesNotApplied")), "a Warning Event", timeout_s=5)
-        assert "out of order" in cluster.events(uid, "RulesNotApplied")[0]
-        assert cluster.bound("10.10.0.201") == []
-        assert cluster.bound(VIP) != []
-        assert reaches(cluster.lan.ns(CLIENT), VIP, 80)
-        assert not reaches(cluster.lan.ns(CLIENT), VIP, 81)
+        secured.patch("web", {"spec": {"ports": [port(80), port(81)]}})
+        uid = secured.create("other", "10.10.0.201")
+        wait(lambda: bool(secured.events(uid, "RulesNotApplied")), "a Warning Event", timeout_s=5)
+        assert "out of order" in secured.events(uid, "RulesNotApplied")[0]
+        assert secured.bound("10.10.0.201") == []
+        assert secured.bound(VIP) != []
+        assert reaches(secured.lan.ns(CLIENT), VIP, 80)
+        assert not reaches(secured.lan.ns(CLIENT), VIP, 81)
         broken_nft.unlink()
-        cluster.wait_bound("10.10.0.201", timeout_s=5)
-        wait_for_port(cluster, 81, opened=True)
-        assert not reaches(cluster.lan.ns(CLIENT), "10.10.0.201", 81)
+        secured.wait_bound("10.10.0.201", timeout_s=5)
+        wait_for_port(secured, 81, opened=True)
+        assert not reaches(secured.lan.ns(CLIENT), "10.10.0.201", 81)
 
 
 @pytest.mark.slow
-def test_a_vip_whose_rules_were_removed_and_cannot_be_put_back_is_not_held_open(cluster: Cluster, broken_nft: Path) -> None:
-    path = f"{broken_nft.parent / 'bin'}:{cluster.nodes['n1'].env['PATH']}"
-    with running(cluster, PATH=path):
-        _, holder = hold(cluster, VIP)
+def test_a_vip_whose_rules_were_removed_and_cannot_be_put_back_is_not_held_open(secured: Cluster, broken_nft: Path) -> None:
+    path = f"{broken_nft.parent / 'bin'}:{secured.nodes['n1'].env['PATH']}"
+    with restarted(secured, PATH=path):
+        _, holder = hold(secured, VIP)
         broken_nft.touch()
-        cluster.lan.run(holder.node, "nft", "delete", "table", "inet", TABLE)
+        secured.lan.run(holder.node, "nft", "delete", "table", "inet", TABLE)
         took = wait(lambda: VIP not in holder.vips(), "let go of", timeout_s=8)
         print(f"let go of {took:.1f} s after its rules were removed for good")
         broken_nft.unlink()
-        cluster.wait_bound(VIP, timeout_s=15)
+        secured.wait_bound(VIP, timeout_s=15)
 
 
-def test_rules_of_kube_vip_are_reported_at_start_and_left_alone(cluster: Cluster) -> None:
-    node = cluster.nodes["n1"]
-    cluster.lan.ns("n1").run("nft", "-f", "-", input_text="table ip kube_vip_v4 {\nchain kube_vip_snat_abc {\n}\n}\n")
+def test_rules_of_kube_vip_are_reported_at_start_and_left_alone(secured: Cluster) -> None:
+    node = secured.nodes["n1"]
+    secured.lan.ns("n1").run("nft", "-f", "-", input_text="table ip kube_vip_v4 {\nchain kube_vip_snat_abc {\n}\n}\n")
     try:
-        with cluster.restarted("n1"):
+        with secured.restarted("n1"):
             wait(lambda: node.metrics().get("kvip_foreign_rules") == 1, "counted", timeout_s=8)
-            wait(lambda: bool(cluster.events("n1", "ForeignRules")), "an Event on the Node", timeout_s=3)
-            assert re.search(r"kvip sweep --also nft:ip:kube_vip_v4", cluster.events("n1", "ForeignRules")[0])
-            assert "kube_vip_v4" in rules(cluster, "n1")
+            wait(lambda: bool(secured.events("n1", "ForeignRules")), "an Event on the Node", timeout_s=3)
+            assert re.search(r"kvip sweep --also nft:ip:kube_vip_v4", secured.events("n1", "ForeignRules")[0])
+            assert "kube_vip_v4" in rules(secured, "n1")
     finally:
-        cluster.lan.run("n1", "nft", "delete", "table", "ip", "kube_vip_v4")
+        secured.lan.run("n1", "nft", "delete", "table", "ip", "kube_vip_v4")
