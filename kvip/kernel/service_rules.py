@@ -24,6 +24,8 @@ class ServiceRules:
         self._objects: frozenset[bytes] = frozenset()
         self._intact_at = -1
         self._children: deque[int] = deque(maxlen=4)
+        self._starting = False
+        self._unknown: set[int] = set()
 
     @staticmethod
     async def require() -> None:
@@ -35,11 +37,21 @@ class ServiceRules:
 
         Raises SwitchError; `intact` then tells whether what was applied before is still there.
         """
-        await load_json(rules.document, on_started=self._children.append)
+        self._starting = True
+        try:
+            await load_json(rules.document, on_started=self._started)
+        finally:
+            self._starting = False
+            strangers = self._unknown - set(self._children)
+            self._unknown.clear()
         objects = self._tables.objects()
-        if bool(objects) != bool(rules.keys) or not self._holds(rules):
+        if strangers or bool(objects) != bool(rules.keys) or not self._holds(rules):
             raise SwitchError("service security: the rules are not there as applied; another program changed them at once")
         self._rules, self._objects, self._intact_at = rules, objects, -1
+
+    def _started(self, pid: int) -> None:
+        self._children.append(pid)
+        self._starting = False
 
     def intact(self) -> bool:
         """Is everything as last applied? False before that. O(1) when nobody made a transaction since. Raises SwitchError."""
@@ -64,8 +76,15 @@ class ServiceRules:
         return present
 
     def owns(self, port: int) -> bool:
-        """Was a change notified with that netlink port made here: by the socket, or one of the last `nft` children?"""
-        return port == self._tables.port or port in self._children
+        """Was a change notified with that netlink port made here: by the socket, or one of the last `nft` children?
+
+        A child may be done before the event loop tells its pid: what is heard in between is judged then.
+        """
+        if port == self._tables.port or port in self._children:
+            return True
+        if self._starting:
+            self._unknown.add(port)
+        return self._starting
 
     def close(self) -> None:
         """Close the socket; idempotent. The rules stay."""
