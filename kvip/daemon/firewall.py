@@ -5,7 +5,8 @@ and answers to `secured` and `exposed`. It must not decide who holds a VIP, and 
 runs go with the next one. Every node has the rules of every VIP that a Service asks for, so none is missing at a take-over.
 
 A VIP is not taken before its rules are in the kernel as wanted. One that is held keeps its former rules while new ones cannot be
-applied; one that has none at all for `EXPOSED_AFTER_S`, because someone removed them and they cannot be put back, is let go of.
+applied, and keeps them until its address is gone; one that has none at all for `EXPOSED_AFTER_S`, because someone removed them and
+they cannot be put back, is let go of.
 """
 
 from __future__ import annotations
@@ -61,20 +62,26 @@ class Firewall:
         ledger: Ledger,
         services: Callable[[], Mapping[str, Service]],
         nics: Callable[[], Collection[str]],
+        bound: Callable[[Vip], bool],
         look_at: Callable[[Iterable[Vip]], None],
         report: Callable[[Vip, str], None],
     ) -> None:
-        """`look_at` hears VIPs whose answers changed; `report` those whose rules could not be applied, and why."""
+        """`bound`: is the VIP an address of this node? `look_at` hears VIPs whose answers changed; `report` those whose rules could not be
+        applied, and why.
+        """
         self._table = table
         self._clock = clock
         self._ledger = ledger
         self._services = services
         self._nics = nics
+        self._bound = bound
         self._look_at = look_at
         self._report = report
         self._wanted: dict[Vip, Restriction] = {}
         self._applied: dict[Vip, Restriction] = {}
         self._applied_nics: frozenset[str] = frozenset()
+        self._leaving: set[Vip] = set()
+        """Nobody asks for them, but they are bound still: their rules go after them (PROTOCOL K5)."""
         self._begun = self._dirty = self._doubted = self._tampered = False
         self._dirty_since = self._not_before = clock.now()
         self._failing_since: float | None = None
@@ -101,12 +108,16 @@ class Firewall:
     # -- what changed ----------------------------------------------------------------------------------------------------
 
     def update(self, vips: Iterable[Vip]) -> None:
-        """The Services that ask for these VIPs were read, or are gone."""
+        """The Services that ask for these VIPs were read, or are gone; or the VIPs were let go of."""
         if self._table is None:
             return
         store = self._services()
-        for vip in vips:
+        for vip in {*vips, *self._leaving}:
             claimants = self._ledger.claimants(vip).values()
+            self._leaving.discard(vip)
+            if not claimants and vip in self._wanted and self._bound(vip):
+                self._leaving.add(vip)
+                continue
             found = (store.get(claimant.service) for claimant in claimants)
             wanted = restriction(service for service in found if service is not None) if claimants else None
             if wanted == self._wanted.get(vip):
@@ -118,7 +129,9 @@ class Firewall:
             self._mark()
 
     def begin(self) -> None:
-        """Every Service was read once: from now on what is not wanted goes. Until then a former daemon's rules stay."""
+        """Every Service was read: from now on what is not wanted goes. Until then a former daemon's rules stay. Called at each turn."""
+        if self._leaving:
+            self.update(())
         if not self._begun:
             self._begun = True
             self._mark()
@@ -233,6 +246,7 @@ def build_firewall(parts: Parts, *, nics: Callable[[], Collection[str]]) -> Fire
         ledger=parts.ledger,
         services=lambda: parts.caches.services.store,
         nics=nics,
+        bound=lambda vip: any(bound.address.marked for bound in parts.facts.bound(vip)),
         look_at=lambda vips: parts.reconcile.on_vips(vips),
         report=parts.publisher.not_secured,
     )

@@ -90,7 +90,7 @@ class DaemonWires:
         self._parts.publisher.local_elsewhere(proxied)
         if self._parts.guard.problem:
             self._parts.upkeep.doubt_rules(wake=False)
-        if self._parts.reconcile.settled:
+        if self._parts.desire.known:
             self._parts.firewall.begin()
 
     def nic_changed(self) -> None:

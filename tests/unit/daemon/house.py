@@ -178,6 +178,7 @@ class House:
             ledger=self.ledger,
             services=lambda: self.services.store,
             nics=lambda: ("eth0",),
+            bound=lambda vip: any(bound.address.marked for bound in self.facts.bound(vip)),
             look_at=lambda vips: self.reconcile.on_vips(vips),
             report=self.publisher.not_secured,
         )

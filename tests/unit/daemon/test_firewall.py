@@ -1,6 +1,7 @@
 """The owner of the Services' port rules: what it applies and when, and what VIPs may do meanwhile."""
 
 import asyncio
+import errno
 
 import pytest
 from msgspec.structs import replace
@@ -156,6 +157,37 @@ def test_siblings_open_their_ports_together_and_the_last_to_go_takes_the_rules_a
         assert house.table.ports() == {TCP + 81}
         house.delete(API_KEY)
         await asyncio.sleep(0.2)
+        assert house.table.vips() == set()
+
+    house.play(story)
+
+
+def test_the_rules_go_after_the_address(house):
+    async def story():
+        house.apply(with_ports(service(VIP), 80))
+        await asyncio.sleep(0.2)
+        house.kernel.refuse[VIP] = errno.EBUSY
+        house.delete(WEB)
+        await asyncio.sleep(0.5)
+        assert house.table.vips() == {VIP}, "bound still"
+        house.kernel.refuse.clear()
+        await asyncio.sleep(5)
+        assert house.kernel.ours() == set()
+        assert house.table.vips() == set()
+
+    house.play(story)
+
+
+def test_the_rules_of_a_vip_that_a_fence_removed_go_too_though_its_service_was_gone_before(house):
+    async def story():
+        house.apply(with_ports(service(VIP), 80))
+        await asyncio.sleep(0.2)
+        house.kernel.refuse[VIP] = errno.EBUSY
+        house.delete(WEB)
+        await asyncio.sleep(0.2)
+        house.kernel.refuse.clear()
+        house.elector.fence("test")
+        await asyncio.sleep(1)
         assert house.table.vips() == set()
 
     house.play(story)
