@@ -1,7 +1,7 @@
 """Service security as data: which ports of a VIP are let through, and the rules of nf_tables that say so.
 
 Input: the Services that ask for a VIP, the NICs. Output: a `Restriction` per VIP, and the whole table as one document of nft(8) in
-JSON with the keys that the kernel then shows. It must not touch the kernel.
+JSON with the number of elements that the kernel then shows. It must not touch the kernel.
 
 Only packets that arrive on the VIPs' NICs are filtered, as the dead-man's switch does (PROTOCOL K3): pods of the holder come in by
 other NICs, the holder's own packets by none. The chain stands between conntrack (-200) and kube-proxy's DNAT (-100): fragments are
@@ -11,11 +11,12 @@ reassembled by then, replies to what the VIP itself asked are known, and the por
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
 
-from kvip.core.model import ServiceKey, Uid, Vip, is_ipv6, packed
+from kvip.core.model import ServiceKey, Uid, Vip, is_ipv6
 from kvip.core.objects import Service
 from kvip.core.ruleset import check_nic
 
@@ -24,7 +25,7 @@ TABLE: Final = "kvip-services"
 FAMILY: Final = "inet"
 PRIORITY: Final = -150
 """NF_IP_PRI_MANGLE (linux/netfilter_ipv4.h)."""
-PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
+PROTOCOLS: Final = frozenset({"tcp", "udp", "sctp"})
 COMMENT_BYTES: Final = 127
 """NFTNL_UDATA_COMMENT_MAXLEN (libnftnl) counts a terminating NUL in its 128."""
 
@@ -56,12 +57,19 @@ class Restriction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """The table as a whole. No keys: there is to be no table."""
+    """The table as a whole."""
 
     document: bytes
     """For `nft -j -f -`; one transaction that replaces the table."""
-    keys: Mapping[str, frozenset[bytes]] = {}
-    """Set -> its elements' keys as the kernel shows them."""
+    sizes: Mapping[str, int] = {}
+    """Set -> the number of its elements. No sets: there is to be no table."""
+
+
+class _Piece(NamedTuple):
+    """The elements of one VIP, as nft(8) reads them."""
+
+    vip: msgspec.Raw
+    ports: tuple[msgspec.Raw, ...]
 
 
 def restriction(services: Iterable[Service]) -> Restriction | None:
@@ -98,20 +106,22 @@ def faults(service: Service) -> tuple[str, ...]:
 
 
 def compile_rules(restrictions: Mapping[Vip, Restriction], *, nics: Sequence[str]) -> Rules:
-    """The table for all VIPs. Raises ValueError for a NIC whose name cannot be written."""
+    """The table for all VIPs. Raises ValueError for a NIC whose name cannot be written.
+
+    A VIP costs little when it was in a table before with the same restriction.
+    """
     # `add` first: `delete` of a table that is not there would fail.
     entries = [_add("table", name=TABLE), {"delete": {"table": {"family": FAMILY, "name": TABLE}}}]
-    keys: dict[str, frozenset[bytes]] = {}
+    sizes: dict[str, int] = {}
     if restrictions:
-        sets = _sets(restrictions, sorted(map(check_nic, nics)))
         entries += [_add("table", name=TABLE)]
-        for name, (kind, elements) in sets.items():
+        for name, (kind, elements) in _sets(restrictions, sorted(map(check_nic, nics))).items():
             # nft 1.0.6 refuses an empty list of elements.
-            listed = {"elem": [element for _, element in elements]} if elements else {}
+            listed = {"elem": elements} if elements else {}
             entries.append(_add("set", table=TABLE, name=name, type=kind, **listed))
+            sizes[name] = len(elements)
         entries += _chains()
-        keys = {name: frozenset(key for key, _ in elements) for name, (_, elements) in sets.items()}
-    return Rules(document=msgspec.json.encode({"nftables": entries}), keys=keys)
+    return Rules(document=msgspec.json.encode({"nftables": entries}), sizes=sizes)
 
 
 def sample() -> dict[Vip, Restriction]:
@@ -129,28 +139,29 @@ def _exempt(service: Service) -> bool:
     return (service.metadata.annotations or {}).get(IGNORE_SECURITY_ANNOTATION, "").strip().lower() == "true"
 
 
-_Elements = list[tuple[bytes, object]]
-"""Key as the kernel shows it, and the element as nft(8) reads it."""
-
-
-def _sets(restrictions: Mapping[Vip, Restriction], nics: Sequence[str]) -> dict[str, tuple[object, _Elements]]:
+def _sets(restrictions: Mapping[Vip, Restriction], nics: Sequence[str]) -> dict[str, tuple[object, list[object]]]:
     ports = ["inet_proto", "inet_service"]
-    vips: dict[bool, _Elements] = {False: [], True: []}
-    openings: dict[bool, _Elements] = {False: [], True: []}
+    vips: dict[bool, list[object]] = {False: [], True: []}
+    openings: dict[bool, list[object]] = {False: [], True: []}
     for vip, allowed in restrictions.items():
-        six, address = is_ipv6(vip), packed(vip)
-        vips[six].append((address, _element(vip, _comment(allowed.owners))))
-        for protocol, port, owner in allowed.openings:
-            # Each part of a concatenation takes whole 32-bit registers (nf_tables.h, NFT_REG32_SIZE).
-            key = address + bytes([PROTOCOLS[protocol], 0, 0, 0]) + port.to_bytes(2, "big") + b"\0\0"
-            openings[six].append((key, _element({"concat": [vip, protocol, port]}, _comment((owner,)))))
+        piece = _piece(vip, allowed)
+        vips[is_ipv6(vip)].append(piece.vip)
+        openings[is_ipv6(vip)] += piece.ports
     return {
-        "nics": ("ifname", [(nic.encode().ljust(16, b"\0"), nic) for nic in nics]),
+        "nics": ("ifname", list(nics)),
         "vips4": ("ipv4_addr", vips[False]),
         "vips6": ("ipv6_addr", vips[True]),
         "ports4": (["ipv4_addr", *ports], openings[False]),
         "ports6": (["ipv6_addr", *ports], openings[True]),
     }
+
+
+@lru_cache(maxsize=32_768)
+def _piece(vip: Vip, allowed: Restriction) -> _Piece:
+    return _Piece(
+        _element(vip, _comment(allowed.owners)),
+        tuple(_element({"concat": [vip, protocol, port]}, _comment((owner,))) for protocol, port, owner in allowed.openings),
+    )
 
 
 def _chains() -> list[object]:
@@ -184,8 +195,8 @@ def _comment(owners: Sequence[Owner]) -> str:
     return plain[:COMMENT_BYTES]
 
 
-def _element(value: object, comment: str) -> object:
-    return {"elem": {"val": value, "comment": comment}} if comment else value
+def _element(value: object, comment: str) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode({"elem": {"val": value, "comment": comment}} if comment else value))
 
 
 def _payload(protocol: str, field: str) -> object:

@@ -92,9 +92,12 @@ class Tables:
         """Is a set of that name in each table?"""
         return all(any(nft.set_name(message) == set_name for message in self._dump(nft.GETSET, family)) for family in self._families)
 
-    def keys(self, family: str, name: str) -> frozenset[bytes]:
-        """The keys of a set's elements; none when it is not there."""
-        return frozenset(verdict.key for verdict in self._elements(family, name))
+    def raw_elements(self, family: str, name: str) -> frozenset[bytes]:
+        """A set's elements, to be compared; none when it is not there."""
+        try:
+            return frozenset(raw for message in self._dump(nft.GETSETELEM, family, name) for raw in nft.raw_elements(message))
+        except DecodeError as error:
+            raise SwitchError(f"{self._what} cannot be read: {error}") from error
 
     def verdicts(self) -> set[Verdict]:
         """Every element of every map."""

@@ -7,11 +7,19 @@ In: `Rules`. Out: the kernel has them, acknowledged and read back, or a `SwitchE
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from kvip.core.service_rules import FAMILY, TABLE, Rules, compile_rules, sample
 from kvip.errors import SwitchError
 from kvip.kernel.nft_child import load_json
 from kvip.kernel.nft_tables import Tables
+
+
+class _Seen(NamedTuple):
+    """What the kernel shows of the table."""
+
+    objects: frozenset[bytes]
+    elements: dict[str, frozenset[bytes]]
 
 
 class ServiceRules:
@@ -21,7 +29,7 @@ class ServiceRules:
         """Raises SwitchError when the kernel gives no nf_tables socket."""
         self._tables = Tables(TABLE, (FAMILY,), what="service security")
         self._rules: Rules | None = None
-        self._objects: frozenset[bytes] = frozenset()
+        self._seen: _Seen | None = None
         self._intact_at = -1
         self._children: deque[int] = deque(maxlen=4)
         self._starting = False
@@ -44,10 +52,11 @@ class ServiceRules:
             self._starting = False
             strangers = self._unknown - set(self._children)
             self._unknown.clear()
-        objects = self._tables.objects()
-        if strangers or bool(objects) != bool(rules.keys) or not self._holds(rules):
+        seen = self._read(rules)
+        sizes = {name: len(elements) for name, elements in seen.elements.items()}
+        if strangers or bool(seen.objects) != bool(rules.sizes) or sizes != rules.sizes:
             raise SwitchError("service security: the rules are not there as applied; another program changed them at once")
-        self._rules, self._objects, self._intact_at = rules, objects, -1
+        self._rules, self._seen, self._intact_at = rules, seen, -1
 
     def _started(self, pid: int) -> None:
         self._children.append(pid)
@@ -60,17 +69,17 @@ class ServiceRules:
         generation = self._tables.generation()
         if generation == self._intact_at:
             return True
-        if self._tables.objects() != self._objects or not self._holds(self._rules):
+        if self._read(self._rules) != self._seen:
             return False
         self._intact_at = generation
         return True
 
-    def _holds(self, rules: Rules) -> bool:
-        return all(self._tables.keys(FAMILY, name) == keys for name, keys in rules.keys.items())
+    def _read(self, rules: Rules) -> _Seen:
+        return _Seen(self._tables.objects(), {name: self._tables.raw_elements(FAMILY, name) for name in rules.sizes})
 
     def remove(self) -> bool:
         """Remove the table; was there one? Raises SwitchError."""
-        self._rules, self._objects = None, frozenset()
+        self._rules = None
         present = bool(self._tables.present())
         self._tables.remove()
         return present
