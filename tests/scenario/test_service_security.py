@@ -103,7 +103,7 @@ def pod_on(cluster: Cluster, node: str) -> Iterator[NetNamespace]:
             here.sysctl({"ipv4/ip_forward": "0"})
 
 
-def test_only_its_ports_reach_a_vip_and_after_the_delete_no_node_has_a_rule_of_the_service(secured: Cluster) -> None:
+def test_h22_only_its_ports_reach_a_vip_and_after_the_delete_no_node_has_a_rule_of_the_service(secured: Cluster) -> None:
     client = secured.lan.ns(CLIENT)
     uid, holder = hold(secured, VIP, VIP6)
     for vip in (VIP, VIP6):
@@ -195,7 +195,7 @@ def test_a_stop_removes_the_table_and_so_does_a_start_without_the_setting(secure
         holder.env["enable_service_security"] = "true"
 
 
-def test_rules_that_someone_flushed_or_edited_are_put_back_and_the_vip_stays(secured: Cluster) -> None:
+def test_k7_rules_that_someone_flushed_or_edited_are_put_back_and_the_vip_stays(secured: Cluster) -> None:
     uid, holder = hold(secured, VIP)
     put_back = "kvip_service_rules_restored_total"
     with secured.judging(VIP) as prober:

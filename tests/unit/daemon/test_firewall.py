@@ -100,7 +100,7 @@ def house():
     return Secured()
 
 
-def test_a_vip_is_bound_only_after_its_rules_are_in_the_kernel(house):
+def test_k5_a_vip_is_bound_only_after_its_rules_are_in_the_kernel(house):
     house.table.meanwhile = lambda: house.log.append(("rules", ",".join(sorted(house.table.vips()))))
 
     async def story():
@@ -164,7 +164,7 @@ def test_siblings_open_their_ports_together_and_the_last_to_go_takes_the_rules_a
     house.play(story)
 
 
-def test_the_rules_go_after_the_address(house):
+def test_k5_the_rules_go_after_the_address(house):
     async def story():
         house.apply(with_ports(service(VIP), 80))
         await asyncio.sleep(0.2)
