@@ -141,6 +141,11 @@ class Firewall:
         self._doubted = True
         self._wake.set()
 
+    def audit(self) -> None:
+        """Judge every VIP anew, also those that only the table still knows, and look at the table."""
+        self.update({*self._ledger.vips(), *self._wanted})
+        self.doubt()
+
     def _mark(self) -> None:
         if not self._dirty:
             self._dirty, self._dirty_since = True, self._clock.now()

@@ -85,13 +85,12 @@ class DaemonWires:
         self._parts.demand.tick()
         if self._parts.desire.known:
             self._parts.publisher.catch_up()
+            self._parts.firewall.begin()
         proxied = frozenset(vip for vip in self._parts.facts.proxied() if self._parts.ledger.claimants(vip))
         self._parts.guard.others(proxied)
         self._parts.publisher.local_elsewhere(proxied)
         if self._parts.guard.problem:
             self._parts.upkeep.doubt_rules(wake=False)
-        if self._parts.desire.known:
-            self._parts.firewall.begin()
 
     def nic_changed(self) -> None:
         """The VIPs' NIC changed, appeared or vanished."""
@@ -102,8 +101,7 @@ class DaemonWires:
     def audited(self) -> None:
         """An audit read the kernel: look at every VIP, also those that only the switch still knows."""
         self._parts.reconcile.on_vips((*self._parts.ledger.vips(), *self._parts.guard.vips()))
-        self._parts.firewall.update(self._parts.ledger.vips())
-        self._parts.firewall.doubt()
+        self._parts.firewall.audit()
         self._parts.disputes.probing.tidy()
         self._parts.strays.check()
 

@@ -195,6 +195,19 @@ def test_the_rules_of_a_vip_that_a_fence_removed_go_too_though_its_service_was_g
     house.play(story)
 
 
+def test_an_audit_finds_rules_of_a_service_whose_end_was_not_told(house):
+    async def story():
+        house.apply(with_ports(service(VIP), 80))
+        await asyncio.sleep(0.2)
+        house.ledger.drop(WEB)
+        house.kernel.drop(VIP)
+        house.facts.note_gone(marked(VIP))
+        await asyncio.sleep(70)
+        assert house.table.vips() == set()
+
+    house.play(story)
+
+
 def test_changes_that_come_while_a_child_runs_go_together_with_the_next_one(house):
     async def story():
         await asyncio.sleep(0.2)
