@@ -100,7 +100,6 @@ FOREIGN: tuple[Foreign, ...] = (
         "warned",
         "true",
         {
-            "enable_service_security": "kvip does not filter the ports of a VIP",
             "vip_loseleadership": "kvip does not give up a VIP when a NIC loses its link",
             "vip_allow_interface_not_up": "kvip has `wait-for-interface` for a NIC that is not there yet",
             "disable_service_updates": "kvip writes status.loadBalancer of the Services it serves",

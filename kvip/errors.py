@@ -64,4 +64,5 @@ class AnnounceError(KvipError):
 
 
 class SwitchError(KvipError):
-    """The dead-man's switch could not be read or changed. The transaction that failed changed nothing."""
+    """Tables of kvip's in nf_tables (the dead-man's switch, the Services' ports) could not be read or changed. The transaction that failed
+    changed nothing."""

@@ -31,6 +31,19 @@ switch_enabled = Gauge("kvip_switch_enabled", "1 with the dead-man's switch, 0 w
 switch_restored_total = Counter(
     "kvip_switch_restored_total", "Times the switch's rules were put back after someone removed them", registry=registry
 )
+service_rules_vips = Gauge("kvip_service_rules_vips", "VIPs to which only their Services' ports are let through", registry=registry)
+service_rules_changes_total = Counter(
+    "kvip_service_rules_changes_total", "Replacements of the table of service security, by result", ["result"], registry=registry
+)
+service_rules_restored_total = Counter(
+    "kvip_service_rules_restored_total", "Times the table of service security was put back after someone changed it", registry=registry
+)
+service_rules_pending_seconds = Gauge(
+    "kvip_service_rules_pending_seconds",
+    "Seconds for which the table of service security has not been as wanted, 0 = it is",
+    registry=registry,
+)
+foreign_rules = Gauge("kvip_foreign_rules", "Firewall rules, chains and tables of kube-vip found on this node at start", registry=registry)
 swept_total = Counter("kvip_swept_addresses_total", "Marked addresses without a live owner that were removed", registry=registry)
 conflicts_total = Counter("kvip_conflicts_total", "VIPs found bound on this node without kvip's mark", registry=registry)
 vips_in_conflict = Gauge("kvip_vips_in_conflict", "VIPs that another host has or claims now", registry=registry)

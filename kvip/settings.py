@@ -127,6 +127,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "`false` (or `--no-switch`): a daemon that is killed or frozen goes on answering for its VIPs beside the next holder.",
         ),
     ] = True
+    service_security: Annotated[
+        bool,
+        _meta(
+            "Let only the Services' ports through to their VIPs from outside (nf_tables), beside ICMP echo and errors and neighbour "
+            "discovery; pods of the holder and the holder itself reach every port. A VIP is not held on a node where its rules cannot be "
+            'applied. One Service with the annotation `kube-vip.io/ignore-service-security: "true"` opens every port of an address for '
+            "all Services that share it.",
+            alias=("enable_service_security",),
+        ),
+    ] = False
     address_lifetime_s: Annotated[
         int,
         _meta(

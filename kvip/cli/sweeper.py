@@ -15,8 +15,7 @@ import msgspec
 
 from kvip.cli.rows import Row
 from kvip.core.model import Address, Vip
-from kvip.core.ruleset import TABLE
-from kvip.core.sweeping import KUBE_VIP_IPTABLES, Also, Host, judge_adoption, judge_named, leftovers, taken_along
+from kvip.core.sweeping import KUBE_VIP_IPTABLES, OWN_TABLES, Also, Host, judge_adoption, judge_named, leftovers, taken_along
 from kvip.errors import NetlinkError, SwitchError
 from kvip.kernel import foreign_rules
 from kvip.kernel.batches import AddressOp, AddressSocket, OpResult, vip_address
@@ -59,7 +58,8 @@ class Sweeper:
             self._remove([address for address in self._host.addresses if address.marked])
             self._remove(self._named.values())
             left = self._remove_latecomers()
-            self._remove_own_tables(left)
+            for table in OWN_TABLES:
+                self._remove_own_table(table, left)
         else:
             self._remove(self._named.values())
             self._adopt(self._request.adopt)
@@ -166,37 +166,37 @@ class Sweeper:
 
     # -- rules ---------------------------------------------------------------------------------------------------------
 
-    def _remove_own_tables(self, left: Sequence[Address]) -> None:
+    def _remove_own_table(self, table: str, left: Sequence[Address]) -> None:
         try:
-            tables = Tables()
+            tables = Tables(table, OWN_TABLES[table], what=f"table {table}")
         except SwitchError as error:
-            self._no_tables(error)
+            self._no_tables(table, error)
             return
         try:
             families = tables.present()
             if self._request.dry_run:
-                self._tables(families, "would be removed")
+                self._tables(table, families, "would be removed")
             elif left:
-                self._tables(families, f"kept: its rules silence {len(left)} address(es) that could not be removed", ok=False)
+                self._tables(table, families, f"kept: its rules guard {len(left)} address(es) that could not be removed", ok=False)
             else:
                 tables.remove()
-                self._tables([family for family in families if family not in tables.present()], "removed")
-                self._tables(tables.present(), "not removed: it was put back at once", ok=False)
+                self._tables(table, [family for family in families if family not in tables.present()], "removed")
+                self._tables(table, tables.present(), "not removed: it was put back at once", ok=False)
         except SwitchError as error:
-            self._no_tables(error)
+            self._no_tables(table, error)
         finally:
             tables.close()
 
-    def _no_tables(self, error: SwitchError) -> None:
+    def _no_tables(self, table: str, error: SwitchError) -> None:
         """A kernel without nf_tables has no table of ours; any other failure leaves it unknown."""
         cause = error.__cause__
         if not (isinstance(cause, NetlinkError) and cause.errno in _NO_NF_TABLES):
             result = f"cannot be seen or removed: {error}; try `nft list tables`, or restart this host"
-            self._add("table", TABLE, "arp, inet, netdev", "kvip", "remove", result, ok=False)
+            self._add("table", table, ", ".join(OWN_TABLES[table]), "kvip", "remove", result, ok=False)
 
-    def _tables(self, families: Iterable[str], result: str, *, ok: bool = True) -> None:
+    def _tables(self, table: str, families: Iterable[str], result: str, *, ok: bool = True) -> None:
         for family in families:
-            self._add("table", f"{family} {TABLE}", "nf_tables", "kvip", "remove" if "kept" not in result else "leave", result, ok=ok)
+            self._add("table", f"{family} {table}", "nf_tables", "kvip", "remove" if "kept" not in result else "leave", result, ok=ok)
 
     def _remove_foreign(self) -> None:
         """kube-vip's rules: those named are removed, the others listed by a dry run."""

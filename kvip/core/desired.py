@@ -14,6 +14,7 @@ import msgspec
 
 from kvip.core.model import ServiceKey, Uid, Vip, canonical
 from kvip.core.objects import EndpointSlice, Node, Service
+from kvip.core.service_rules import faults
 
 ADDRESSES_ANNOTATION = "kube-vip.io/loadbalancerIPs"
 IGNORE_ANNOTATION = "kube-vip.io/ignore"
@@ -29,6 +30,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     load_balancer_class: str
     class_only: bool = False
     """True: a Service without a class is not ours."""
+    service_security: bool = False
+    """True: only a Service's ports are let through to its VIPs."""
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +114,8 @@ def interpret(service: Service, rules: Rules, surroundings: Surroundings) -> Wis
         problems.append(_problem(source, vip, "is listed more than once; list it once"))
     if source and not values:
         problems.append(_problem(source, (service.metadata.annotations or {}).get(ADDRESSES_ANNOTATION, ""), "lists no address"))
+    if rules.service_security:
+        problems += [Problem(reason="ServiceSecurity", message=fault) for fault in faults(service)]
     return Wish(
         uid=uid,
         key=key,

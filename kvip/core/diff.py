@@ -100,6 +100,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """True: to be asked for on the segment before it is bound for the first time."""
     contested: bool = False
     """True: another host answered for it; not bound until it goes."""
+    secured: bool = True
+    """Are the rules in the kernel that only the Services' ports reach it, where that is wanted?"""
+    exposed: bool = False
+    """True: such rules are missing for too long, and cannot be put back."""
 
 
 def plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: int) -> tuple[Action, ...]:
@@ -130,9 +134,9 @@ def _plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: i
     if right is None:
         actions += _beginning(wanted, wanted.link)
     else:
-        if not wanted.admitted:
+        if not wanted.admitted and wanted.secured:
             actions.append(Adopt(vip=wanted.vip, link=wanted.link))
-        elif not wanted.announced:
+        elif wanted.admitted and not wanted.announced:
             actions.append(Announce(vip=wanted.vip, link=wanted.link))
         if refresh_due(right, now=now, lifetime_s=lifetime_s):
             actions.append(Refresh(vip=wanted.vip, link=wanted.link))
@@ -147,13 +151,17 @@ def _withdrawal(wanted: Wanted) -> str | None:
         return "" if wanted.waiting and not wanted.admitted else "no permit"
     if not wanted.known or wanted.eligible is None:
         return ""
+    if wanted.exposed:
+        return "its firewall rules cannot be applied"
     return None if wanted.eligible else "no local endpoint"
 
 
 def _beginning(wanted: Wanted, link: Link) -> list[Action]:
     if wanted.contested:
         return []
-    return [Probe(vip=wanted.vip, link=link) if wanted.unprobed else Take(vip=wanted.vip, link=link)]
+    if wanted.unprobed:
+        return [Probe(vip=wanted.vip, link=link)]
+    return [Take(vip=wanted.vip, link=link)] if wanted.secured else []
 
 
 def refresh_due(bound: Bound, *, now: float, lifetime_s: int) -> bool:

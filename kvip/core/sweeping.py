@@ -14,6 +14,8 @@ import msgspec
 
 from kvip.core.model import Address, IfIndex, Link, Vip, canonical, host_prefix, is_ipv6
 from kvip.core.ruleset import FAMILIES, TABLE
+from kvip.core.service_rules import FAMILY as SERVICE_FAMILY
+from kvip.core.service_rules import TABLE as SERVICE_TABLE
 
 KUBE_VIP_IPTABLES = "kube-vip-iptables"
 """Word for kube-vip's rules and chains in the tables filter, nat and mangle, whatever tool wrote them."""
@@ -27,7 +29,9 @@ _SECONDARY = 0x01
 _DEPRECATED = 0x20
 """IFA_F_DEPRECATED: preferred lifetime over."""
 _TABLE = re.compile(r"nft:(ip|ip6|inet|arp|bridge|netdev):\S+")
-_OWN_TABLES = frozenset(f"{TABLE_WORD}{family}:{TABLE}" for family in FAMILIES)
+OWN_TABLES = {TABLE: FAMILIES, SERVICE_TABLE: (SERVICE_FAMILY,)}
+"""kvip's tables in nf_tables, and their families: the dead-man's switch, and the Services' ports."""
+_OWN_WORDS = frozenset(f"{TABLE_WORD}{family}:{table}" for table, families in OWN_TABLES.items() for family in families)
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +88,7 @@ def parse_also(text: str) -> Also:
     addresses: list[Named] = []
     words: set[str] = set()
     for part in filter(None, (part.strip() for part in text.split(","))):
-        if part in _OWN_TABLES:
+        if part in _OWN_WORDS:
             raise ValueError(f"{part!r} is kvip's own table: it goes without being named")
         if part == KUBE_VIP_IPTABLES or _TABLE.fullmatch(part):
             words.add(part)

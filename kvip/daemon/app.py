@@ -21,6 +21,7 @@ from kvip.daemon.stopping import stop_signals
 from kvip.daemon.supervision import lock_namespace
 from kvip.errors import ConfigError, SwitchError
 from kvip.kernel.batches import AddressSocket
+from kvip.kernel.service_rules import ServiceRules
 from kvip.kernel.switch import Switch
 from kvip.kube.api import Api
 from kvip.kube.auth import connect
@@ -63,15 +64,23 @@ async def _run(settings: Settings) -> None:
             raise ConfigError("switch", problem) from error
     else:
         log.warning(health.WEAK)
+    if settings.service_security:
+        try:
+            await ServiceRules.require()
+        except SwitchError as error:
+            raise ConfigError("service-security", f"ports cannot be filtered here: {error}") from error
     lock = await lock_namespace()
     with (
         lock,
         AddressSocket() as addresses,
         contextlib.closing(Switch(clock=clock)) if settings.switch else contextlib.nullcontext() as switch,
+        contextlib.closing(ServiceRules()) if settings.service_security else contextlib.nullcontext() as ports,
     ):
-        parts = Parts(settings, clock=clock, addresses=addresses, switch=switch)
+        parts = Parts(settings, clock=clock, addresses=addresses, switch=switch, ports=ports)
         parts.facts.links.update((link.index, link) for link in await read_all_links())
         found, removed = parts.executor.silence(nics=[])
+        if ports is None:
+            _remove_service_rules()
         link = await find_nic(settings)
         if not parts.guard.covers(link.name):
             parts.executor.silence(nics=[link.name])
@@ -82,6 +91,16 @@ async def _run(settings: Settings) -> None:
             parts.build(lease_api=lease_api, api=api, api_host=connections[0].host, link=link)
             parts.remember(found, removed=removed)
             await Life(parts).serve()
+
+
+def _remove_service_rules() -> None:
+    """Service security is off: a former daemon's rules go, before they shut out what is let through now."""
+    try:
+        with contextlib.closing(ServiceRules()) as ports:
+            if ports.remove():
+                log.warning("the rules of service security that a former daemon left were removed: it is off now")
+    except SwitchError as error:
+        log.warning("rules of service security cannot be looked for", extra={"reason": str(error)})
 
 
 def _count_request(verb: str, code: int) -> None:

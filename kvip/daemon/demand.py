@@ -13,6 +13,7 @@ from kvip.clock import Clock
 from kvip.core.facts import Facts
 from kvip.core.model import Vip
 from kvip.daemon.desire import Desire
+from kvip.daemon.firewall import Firewall
 from kvip.daemon.guard import Guard
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class NodeDemand:
         desire: Desire,
         facts: Facts,
         guard: Guard,
+        firewall: Firewall,
         announces: Callable[[Vip], bool],
         on_node_changed: Callable[[], None],
         nic: str,
@@ -39,6 +41,7 @@ class NodeDemand:
         self._desire = desire
         self._facts = facts
         self._guard = guard
+        self._firewall = firewall
         self._announces = announces
         self._on_node_changed = on_node_changed
         self._nic = nic
@@ -59,7 +62,7 @@ class NodeDemand:
             return None
         if not self.asked(vip) or not self.node_able():
             return False
-        if any(not bound.address.marked for bound in self._facts.bound(vip)):
+        if any(not bound.address.marked for bound in self._facts.bound(vip)) or self._firewall.exposed(vip):
             return False
         return self._desire.eligible(vip)
 

@@ -135,7 +135,7 @@ class Desire:
         wish = interpret(service, self._rules, self._surroundings)
         if former is None or wish.problems != former.problems or wish.uid != former.uid:
             for problem in wish.problems:
-                log.warning("address refused", extra={"service": key, "uid": wish.uid, "reason": problem.message})
+                log.warning("what a Service asks for is refused", extra={"service": key, "uid": wish.uid, "reason": problem.message})
             self._publisher.problems(wish)
         asked = self.ledger.claims_of(key)
         touched = self.ledger.claim(wish, since=self._clock.wall().isoformat(timespec="seconds"))
@@ -173,6 +173,8 @@ class Desire:
         waiting: bool,
         unprobed: bool,
         contested: bool,
+        secured: bool,
+        exposed: bool,
     ) -> Wanted:
         """What is to be true of one VIP on this node."""
         return Wanted(
@@ -188,6 +190,8 @@ class Desire:
             waiting=waiting,
             unprobed=unprobed,
             contested=contested,
+            secured=secured,
+            exposed=exposed,
         )
 
     def shown(self, vip: Vip) -> bool:

@@ -11,6 +11,7 @@ import logging
 
 from kvip import __version__, metrics
 from kvip.checks import parse_listen
+from kvip.core.service_rules import TABLE as SERVICE_TABLE
 from kvip.daemon.parts import Parts
 from kvip.daemon.supervision import supervise
 from kvip.kernel.packet import IMPLEMENTATION
@@ -51,11 +52,16 @@ class Life:
             "announcer": parts.announcer.run,
             "reserved": parts.reserved.run,
             **parts.disputes.components(),
+            "leftovers": parts.leftovers.run,
         }
         if not parts.guard.weak:
             background["ruleset-monitor"] = RulesetMonitor(on_changed=parts.upkeep.doubt_rules, owns=parts.guard.owns).run
         if parts.settings.metrics_address:
             background["http"] = self._serve_http
+        if parts.ports is not None:
+            background["service-rules-monitor"] = RulesetMonitor(
+                on_changed=parts.firewall.doubt, owns=parts.ports.owns, table=SERVICE_TABLE
+            ).run
         self._expect_turns()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(supervise(name, component), name=name) for name, component in background.items()]
@@ -63,6 +69,8 @@ class Life:
                 group.create_task(supervise("reconcile", parts.reconcile.run), name="reconcile"),
                 group.create_task(supervise("election", parts.elector.run), name="election"),
             ]
+            if parts.ports is not None:
+                deciding.append(group.create_task(supervise("firewall", parts.firewall.run), name="firewall"))
             try:
                 log.info("kvip started", extra={"version": __version__, "node": parts.settings.node_name, "frames": IMPLEMENTATION})
                 await asyncio.Event().wait()
@@ -96,6 +104,7 @@ class Life:
                 await parts.events.drain(timeout_s=LAST_WORDS_S)
         if clean:
             parts.guard.uninstall()
+            parts.firewall.remove()
         log.info("kvip stopped", extra={"bound": 0 if clean else len(parts.facts.marked())})
 
     async def _serve_http(self) -> None:
@@ -115,6 +124,7 @@ class Life:
     def _update_gauges(self) -> None:
         parts = self._parts
         parts.caches.update_gauges()
+        metrics.service_rules_pending_seconds.set(parts.firewall.pending_s())
         metrics.tasks.set(len(asyncio.all_tasks()))
         until = parts.elector.valid_until if parts.elector is not None else None
         metrics.lease_valid_seconds.set(0 if until is None else until - parts.clock.now())

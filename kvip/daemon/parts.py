@@ -27,7 +27,9 @@ from kvip.daemon.disputes import Disputes
 from kvip.daemon.elections import build_elector, lease_filter
 from kvip.daemon.elector import Elector
 from kvip.daemon.executor import Executor
+from kvip.daemon.firewall import Firewall, build_firewall
 from kvip.daemon.guard import Guard
+from kvip.daemon.leftovers import Leftovers
 from kvip.daemon.lifetime import lifetime_s
 from kvip.daemon.nic import read_all_links
 from kvip.daemon.outcome import Outcome
@@ -39,10 +41,12 @@ from kvip.daemon.supervision import Heartbeats
 from kvip.daemon.turn import Turn
 from kvip.daemon.upkeep import Upkeep
 from kvip.daemon.wires import DaemonWires
+from kvip.kernel import foreign_rules
 from kvip.kernel.batches import AddressSocket
 from kvip.kernel.host import answers_for_others
 from kvip.kernel.monitor import Monitor
 from kvip.kernel.packet import IMPLEMENTATION
+from kvip.kernel.service_rules import ServiceRules
 from kvip.kernel.switch import Switch
 from kvip.kube.api import Api
 from kvip.kube.events import EventWriter
@@ -61,8 +65,10 @@ class Parts:
     demand: NodeDemand
     disputes: Disputes
     journal: journals.JournalWriter
+    leftovers: Leftovers
     monitor: Monitor
     events: EventWriter
+    firewall: Firewall
     status: StatusWriter
     outcome: Outcome
     publisher: Publisher
@@ -71,12 +77,19 @@ class Parts:
     strays: StrayWatch
     upkeep: Upkeep
 
-    def __init__(self, settings: Settings, *, clock: Clock, addresses: AddressSocket, switch: Switch | None) -> None:
+    def __init__(
+        self, settings: Settings, *, clock: Clock, addresses: AddressSocket, switch: Switch | None, ports: ServiceRules | None
+    ) -> None:
         self.settings = settings
         self.clock = clock
+        self.ports = ports
         self.started_at = clock.now()
         self.heartbeats = Heartbeats(clock)
-        self.rules = Rules(load_balancer_class=settings.load_balancer_class, class_only=settings.class_only)
+        self.rules = Rules(
+            load_balancer_class=settings.load_balancer_class,
+            class_only=settings.class_only,
+            service_security=settings.service_security,
+        )
         self.facts = Facts()
         self.ledger = Ledger()
         self.elector: Elector | None = None
@@ -130,6 +143,7 @@ class Parts:
         self.events = EventWriter(
             api, node=settings.node_name, clock=self.clock, on_posted=lambda reason: metrics.events_total.labels(reason).inc()
         )
+        self.leftovers = Leftovers(foreign_rules.find_all, lambda text: self.events.post_on_node(reason="ForeignRules", message=text))
         self.status = StatusWriter(api, on_conflict=self.wires.service_changed)
         self.caches = Caches(
             api=api,
@@ -179,11 +193,13 @@ class Parts:
     def _build_reconcile(self, link: Link) -> None:
         settings = self.settings
         self.outcome = Outcome(clock=self.clock, desire=self.desire, facts=self.facts, publisher=self.publisher, nic=link.name)
+        self.firewall = build_firewall(self, nics=lambda: (link.name,))
         self.demand = NodeDemand(
             clock=self.clock,
             desire=self.desire,
             facts=self.facts,
             guard=self.guard,
+            firewall=self.firewall,
             announces=self.announcer.announces,
             on_node_changed=lambda: self.wires.demand_changed(self.ledger.vips()),
             nic=link.name,
@@ -243,6 +259,7 @@ class Parts:
             facts=self.facts,
             executor=self.executor,
             guard=self.guard,
+            firewall=self.firewall,
             outcome=self.outcome,
             asking=self.disputes.probing,
             permit=self.permit,

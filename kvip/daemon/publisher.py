@@ -146,6 +146,15 @@ class Publisher:
         for claimant in self._ledger.claimants(vip).values():
             self._post(claimant, "BindFailed", f"{vip} cannot be bound on {self._node}: {problem}; tried again later", warning=True)
 
+    def not_secured(self, vip: Vip, problem: str) -> None:
+        """The rules that only its Services' ports reach the VIP could not be applied on this node."""
+        message = (
+            f"the firewall rules of {vip} cannot be applied on {self._node}: {problem}; without former rules it is not held there, "
+            "else those stay in force"
+        )
+        for claimant in self._ledger.claimants(vip).values():
+            self._post(claimant, "RulesNotApplied", message, warning=True)
+
     def blocked(self, reason: str) -> None:
         """This node takes nothing at present, for a reason that concerns all VIPs; "" = it may."""
         if reason and reason != self._blocked:

@@ -15,6 +15,7 @@ from kvip.core.facts import Facts
 from kvip.core.model import Address, Link, Vip
 from kvip.daemon.desire import Desire
 from kvip.daemon.executor import IN_DOUBT, NO_PERMIT, PERMIT_ENDED, Done, Executor
+from kvip.daemon.firewall import Firewall
 from kvip.daemon.guard import Guard
 from kvip.daemon.outcome import Outcome
 
@@ -60,6 +61,7 @@ class Turn:
         facts: Facts,
         executor: Executor,
         guard: Guard,
+        firewall: Firewall,
         outcome: Outcome,
         asking: Asking,
         permit: Callable[[Vip], float | None],
@@ -74,6 +76,7 @@ class Turn:
         self._facts = facts
         self._executor = executor
         self._guard = guard
+        self._firewall = firewall
         self._outcome = outcome
         self._asking = asking
         self._permit = permit
@@ -141,6 +144,8 @@ class Turn:
             waiting=not permitted and self._waiting(vip),
             unprobed=self._asking.unprobed(vip),
             contested=self._asking.contested(vip),
+            secured=self._firewall.secured(vip),
+            exposed=self._firewall.exposed(vip),
         )
         if not wanted.claimed:
             self._failures.pop(vip, None)

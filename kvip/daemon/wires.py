@@ -85,6 +85,7 @@ class DaemonWires:
         self._parts.demand.tick()
         if self._parts.desire.known:
             self._parts.publisher.catch_up()
+            self._parts.firewall.begin()
         proxied = frozenset(vip for vip in self._parts.facts.proxied() if self._parts.ledger.claimants(vip))
         self._parts.guard.others(proxied)
         self._parts.publisher.local_elsewhere(proxied)
@@ -94,16 +95,19 @@ class DaemonWires:
     def nic_changed(self) -> None:
         """The VIPs' NIC changed, appeared or vanished."""
         self._parts.demand.nic_changed()
+        self._parts.firewall.doubt()
         self._parts.reconcile.on_permit_changed()
 
     def audited(self) -> None:
         """An audit read the kernel: look at every VIP, also those that only the switch still knows."""
         self._parts.reconcile.on_vips((*self._parts.ledger.vips(), *self._parts.guard.vips()))
+        self._parts.firewall.audit()
         self._parts.disputes.probing.tidy()
         self._parts.strays.check()
 
     def demand_changed(self, vips: Iterable[Vip]) -> None:
         """What this node could hold changed."""
+        self._parts.firewall.update(vips)
         if self._parts.elector is not None:
             self._parts.elector.demand_changed(vips)
 

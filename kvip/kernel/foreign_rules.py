@@ -18,8 +18,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from kvip.core.ruleset import FAMILIES, TABLE
-from kvip.core.sweeping import KUBE_VIP_IPTABLES, TABLE_WORD
+from kvip.core.sweeping import KUBE_VIP_IPTABLES, OWN_TABLES, TABLE_WORD
 from kvip.kernel.firewall import ToolError, find_tool, run_tool
 
 CHAIN: Final = "KUBE-VIP-EGRESS"
@@ -160,7 +159,7 @@ def parse_ruleset(text: str, *, named: Collection[str] = ()) -> list[Leftover]:
     found: list[Leftover] = []
     for table in (entry.table for entry in entries if entry.table is not None):
         theirs = _TABLE.fullmatch(table.name) or (table.family, table.name) in with_snat
-        if not _PLAIN_NAME.fullmatch(table.name) or (table.name == TABLE and table.family in FAMILIES):
+        if not _PLAIN_NAME.fullmatch(table.name) or table.family in OWN_TABLES.get(table.name, ()):
             continue
         item = Leftover(kind="table", tool="nft", family=table.family, table=table.name, whose="kube-vip" if theirs else "unknown")
         if theirs or item.word in named:

@@ -190,6 +190,11 @@ def decode_elements(received: Message) -> list[Element]:
     return [_element(value) for kind, listed in _top(received) if kind == _LIST_ELEMENTS for _, value in attributes(listed)]
 
 
+def raw_elements(received: Message) -> list[bytes]:
+    """The elements in an NFT_MSG_NEWSETELEM as they are, comments included: equal as long as nobody changed them, without timeouts."""
+    return [value for kind, listed in _top(received) if kind == _LIST_ELEMENTS for _, value in attributes(listed)]
+
+
 def decode_generation(received: Message) -> int:
     """The number in an NFT_MSG_NEWGEN."""
     for kind, value in _top(received):

@@ -1,4 +1,4 @@
-"""kvip's three tables in the kernel, read and changed over one netlink socket.
+"""Tables of kvip's in the kernel, read and changed over one netlink socket: the switch's three unless told otherwise.
 
 In: transactions; out: their success, and what the tables hold. Every failure is a `SwitchError`. It decides nothing.
 """
@@ -30,9 +30,13 @@ class Contradicted(SwitchError):
 
 
 class Tables:
-    """The tables named kvip, in the network namespace of the thread that makes this object. `close()` it."""
+    """The tables of one name, in the network namespace of the thread that makes this object. `close()` it."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: str = TABLE, families: Sequence[str] = FAMILIES, *, what: str = "the switch") -> None:
+        """`what` the tables are, for messages."""
+        self._table = table
+        self._families = tuple(families)
+        self._what = what
         try:
             self._socket = NftSocket()
         except NetlinkError as error:
@@ -53,30 +57,32 @@ class Tables:
             self._socket.transact(requests, operation, target)
         except NetlinkError as error:
             if error.errno in _CONTRADICTED:
-                raise Contradicted(f"the switch: {error}", errno=error.errno) from error
-            raise SwitchError(f"the switch: {error}") from error
+                raise Contradicted(f"{self._what}: {error}", errno=error.errno) from error
+            raise SwitchError(f"{self._what}: {error}") from error
         except DecodeError as error:
-            raise SwitchError(f"the switch: {operation} {target}: {error}") from error
+            raise SwitchError(f"{self._what}: {operation} {target}: {error}") from error
 
     def present(self) -> list[str]:
         """The families in which there is a table of ours."""
-        return [family for family in FAMILIES if self._dump(nft.GETTABLE, family)]
+        return [family for family in self._families if self._dump(nft.GETTABLE, family)]
 
     def remove(self) -> None:
         """Remove those tables that are there."""
-        self.transact([nft.delete_table(family, TABLE) for family in self.present()], "remove", "the switch's tables")
+        self.transact([nft.delete_table(family, self._table) for family in self.present()], "remove", "its tables")
 
     def generation(self) -> int:
         """The number of the last transaction in this network namespace, whoever made it."""
         try:
             return self._socket.generation()
         except (NetlinkError, DecodeError) as error:
-            raise SwitchError(f"the switch cannot be read: {error}") from error
+            raise SwitchError(f"{self._what} cannot be read: {error}") from error
 
     def objects(self) -> frozenset[bytes]:
         """A fingerprint of every table, chain, rule and set; not of what is in the sets."""
         kinds = (nft.GETTABLE, nft.GETCHAIN, nft.GETRULE, nft.GETSET)
-        return frozenset(nft.fingerprint(message) for family, kind in product(FAMILIES, kinds) for message in self._dump(kind, family))
+        return frozenset(
+            nft.fingerprint(message) for family, kind in product(self._families, kinds) for message in self._dump(kind, family)
+        )
 
     def chains(self, family: str) -> list[str]:
         """The names of the chains in one table."""
@@ -84,7 +90,14 @@ class Tables:
 
     def complete(self, set_name: str) -> bool:
         """Is a set of that name in each table?"""
-        return all(any(nft.set_name(message) == set_name for message in self._dump(nft.GETSET, family)) for family in FAMILIES)
+        return all(any(nft.set_name(message) == set_name for message in self._dump(nft.GETSET, family)) for family in self._families)
+
+    def raw_elements(self, family: str, name: str) -> frozenset[bytes]:
+        """A set's elements, to be compared; none when it is not there."""
+        try:
+            return frozenset(raw for message in self._dump(nft.GETSETELEM, family, name) for raw in nft.raw_elements(message))
+        except DecodeError as error:
+            raise SwitchError(f"{self._what} cannot be read: {error}") from error
 
     def verdicts(self) -> set[Verdict]:
         """Every element of every map."""
@@ -106,16 +119,16 @@ class Tables:
                 for element in nft.decode_elements(message)
             ]
         except DecodeError as error:
-            raise SwitchError(f"the switch cannot be read: {error}") from error
+            raise SwitchError(f"{self._what} cannot be read: {error}") from error
 
     def _dump(self, kind: int, family: str, name: str = "") -> list[Message]:
         """What is ours of one kind; nothing when the table is not there."""
         try:
-            found = self._socket.dump(nft.dump(kind, family, TABLE, name), f"{family} {TABLE} {name}".rstrip())
-            return [message for message in found if nft.table_of(message) == TABLE]
+            found = self._socket.dump(nft.dump(kind, family, self._table, name), f"{family} {self._table} {name}".rstrip())
+            return [message for message in found if nft.table_of(message) == self._table]
         except NetlinkError as error:
             if error.errno == errno.ENOENT:
                 return []
-            raise SwitchError(f"the switch cannot be read: {error}") from error
+            raise SwitchError(f"{self._what} cannot be read: {error}") from error
         except DecodeError as error:
-            raise SwitchError(f"the switch cannot be read: {error}") from error
+            raise SwitchError(f"{self._what} cannot be read: {error}") from error

@@ -1,7 +1,8 @@
-"""Notices when someone else changes the dead-man's switch, as the kernel announces it.
+"""Notices when someone else changes tables of one name, the dead-man's switch unless told otherwise, as the kernel announces it.
 
 In: nf_tables' multicast group, on a socket of its own. Out: calls of `on_changed`, which are hints: whoever is called asks
-`Switch.intact`. It reads no rules, decides nothing and changes nothing. Callbacks run in the loop and must not block.
+`Switch.intact` or `ServiceRules.intact`. It reads no rules, decides nothing and changes nothing. Callbacks run in the loop and must
+not block.
 
 `nft flush ruleset` is announced as one NFT_MSG_DELTABLE per table. Elements whose time is up go unannounced.
 """
@@ -37,7 +38,12 @@ class RulesetMonitor:
     """Follows nf_tables until cancelled. `overruns` and `undecodable` count what was missed."""
 
     def __init__(
-        self, *, on_changed: Callable[[], None], owns: Callable[[int], bool] = lambda port: False, receive_buffer: int = 4 << 20
+        self,
+        *,
+        on_changed: Callable[[], None],
+        owns: Callable[[int], bool] = lambda port: False,
+        table: str = TABLE,
+        receive_buffer: int = 4 << 20,
     ) -> None:
         """`owns(port)`: was the change made by ourselves (`Switch.owns`)? Without it every re-arming is news.
 
@@ -47,6 +53,7 @@ class RulesetMonitor:
         """
         self._on_changed = on_changed
         self._owns = owns
+        self._table = table
         self._buffer_bytes = receive_buffer
         self._view = memoryview(bytearray(_DATAGRAM_BYTES))
         self.overruns = 0
@@ -125,7 +132,7 @@ class RulesetMonitor:
             for message in codec.messages(data):
                 # The last word of the header is the port of whoever asked for the change (nf_tables_api.c, nft_ctx.portid).
                 port = int.from_bytes(data[message.start - 4 : message.start], sys.byteorder)
-                if nft.is_nftables(message) and not self._owns(port) and nft.family_of(message) and nft.table_of(message) == TABLE:
+                if nft.is_nftables(message) and not self._owns(port) and nft.family_of(message) and nft.table_of(message) == self._table:
                     return True
         except codec.DecodeError as error:
             self.undecodable += 1

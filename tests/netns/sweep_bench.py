@@ -6,9 +6,9 @@ import subprocess
 from kvip.kernel.batches import AddressOp, vip_address
 
 COMMENT = "a3ViZS12aXAK=kube-vip-kube-system"
-OWN_TABLES = "table arp kvip {\n chain x {\n}\n}\ntable inet kvip {\n chain x {\n}\n}\ntable netdev kvip {\n chain x {\n}\n}\n"
+OWN_TABLES = "".join(f"table {name} {{\n chain x {{\n}}\n}}\n" for name in ("arp kvip", "inet kvip", "netdev kvip", "inet kvip-services"))
 OTHER_TABLES = (
-    "table ip kvip {\n chain x {\n}\n}\ntable inet kviper {\n chain x {\n}\n}\n"
+    "table ip kvip {\n chain x {\n}\n}\ntable inet kviper {\n chain x {\n}\n}\ntable ip kvip-services {\n chain x {\n}\n}\n"
     'table ip raw {\n chain mine {\n tcp dport 22 counter accept comment "mine"\n}\n}\n'
 )
 KUBE_VIP_NFT = f"""table ip mangle {{

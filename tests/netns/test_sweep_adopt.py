@@ -59,7 +59,7 @@ def test_g4_adoption_goes_beside_a_running_daemon_and_removes_nothing_of_kvips(l
     assert code == 0
     assert of(rows, "address") == {"10.1.0.7/32": "adopted: marked, valid for 60 s unless kvip refreshes it"}
     assert "10.1.0.30/32" in on(addresses, left.index)
-    assert len(list_tables()) == 3
+    assert len(list_tables()) == 4
 
 
 def arp_probe(mac, ip):

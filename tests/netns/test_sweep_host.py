@@ -21,10 +21,10 @@ def test_what_is_marked_and_kvips_tables_go_and_nothing_else(mess, addresses, kv
     assert on(addresses, mess.index) == {"10.1.0.1/24", "10.1.0.50/32", "2001:db8::1/64"}
     assert not any(address.marked for address in addresses.dump())
     tables = {(table["family"], table["name"]) for table in list_tables()}
-    assert tables == {("ip", "kvip"), ("inet", "kviper"), ("ip", "raw")}
+    assert tables == {("ip", "kvip"), ("inet", "kviper"), ("ip", "kvip-services"), ("ip", "raw")}
     assert nft("-s", "list", "table", "ip", "raw") == others_before
     assert of(rows, "address") == dict.fromkeys(["10.1.0.7/32", "10.1.0.8/32", "2001:db8::7/128", "10.1.0.9/32"], "removed")
-    assert of(rows, "table") == dict.fromkeys(["arp kvip", "inet kvip", "netdev kvip"], "removed")
+    assert of(rows, "table") == dict.fromkeys(["arp kvip", "inet kvip", "netdev kvip", "inet kvip-services"], "removed")
     assert kvip() == (0, [])
 
 
@@ -35,7 +35,7 @@ def test_a_dry_run_lists_it_all_and_changes_nothing(mess, addresses, kvip, monke
     assert code == 0
     assert picture(addresses) == before
     assert {row["what"] for row in rows if row["result"] == "would be removed"} == {
-        "10.1.0.7/32", "10.1.0.8/32", "2001:db8::7/128", "10.1.0.9/32", "arp kvip", "inet kvip", "netdev kvip",
+        "10.1.0.7/32", "10.1.0.8/32", "2001:db8::7/128", "10.1.0.9/32", "arp kvip", "inet kvip", "netdev kvip", "inet kvip-services",
     }  # fmt: skip
     assert f"--also 10.1.0.50/32@{mess.name}" in of(rows, "address")["10.1.0.50/32"]
     assert "10.1.0.1/24" not in of(rows, "address")
@@ -85,7 +85,7 @@ def test_tables_go_after_the_addresses_and_stay_while_one_is_left(mess, addresse
     assert code == 1
     assert order[0] == ("addresses", {"arp", "inet", "netdev"})
     assert of(rows, "address")["10.1.0.8/32"] == "not removed: no"
-    assert "silence 1 address" in of(rows, "table")["arp kvip"]
+    assert "guard 1 address" in of(rows, "table")["arp kvip"]
     assert len([table for table in list_tables() if table["name"] == "kvip"]) == 4
     monkeypatch.undo()
     assert on(addresses, mess.index) >= {"10.1.0.8/32"}
@@ -110,13 +110,13 @@ def test_a_marked_address_that_appears_meanwhile_goes_too(mess, addresses, kvip,
 
 
 def test_tables_that_cannot_be_seen_are_a_failure_and_the_addresses_go(mess, addresses, kvip, monkeypatch):
-    def broken():
-        raise SwitchError("no right to use it")
+    def broken(*_, what):
+        raise SwitchError(f"{what}: no right to use it")
 
     monkeypatch.setattr(sweeper, "Tables", broken)
     code, rows = kvip()
     assert code == 1
-    assert "cannot be seen" in of(rows, "table")["kvip"]
+    assert all("cannot be seen" in of(rows, "table")[name] for name in ("kvip", "kvip-services"))
     assert not any(address.marked for address in addresses.dump())
 
 

@@ -65,7 +65,7 @@ def test_kube_vips_nft_leftovers_go_when_named_and_the_neighbours_stay(mess, kvi
     code, rows = kvip("--also", "nft:ip:kube_vip_v4,nft:ip:nobody")
     assert code == 0
     assert of(rows, "table") == {"ip kube_vip_v4": "removed", "nft:ip:nobody": "not on this host"}
-    assert {table["name"] for table in list_tables()} == {"kvip", "kviper", "raw", "mangle"}
+    assert {table["name"] for table in list_tables()} == {"kvip", "kviper", "kvip-services", "raw", "mangle"}
 
 
 @pytest.mark.parametrize("variant", ["nft", "legacy"])

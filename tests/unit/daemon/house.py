@@ -14,6 +14,7 @@ from kvip.daemon.binding import Binding
 from kvip.daemon.demand import NodeDemand
 from kvip.daemon.desire import Desire
 from kvip.daemon.executor import Executor
+from kvip.daemon.firewall import Firewall
 from kvip.daemon.guard import Guard
 from kvip.daemon.outcome import Outcome
 from kvip.daemon.publisher import Publisher
@@ -100,7 +101,7 @@ class NoQuestions:
 class House:
     """One node, named n1, with VIPs on eth0."""
 
-    def __init__(self, *, weak=False, audit_interval_s=60.0):
+    def __init__(self, *, weak=False, audit_interval_s=60.0, table=None):
         self.log = []
         self.clock = ManualClock()
         self.started_at = self.clock.now()
@@ -132,10 +133,10 @@ class House:
         self.on_read_links = lambda: None
         self.news = lambda: None
         self.news_read = 0
-        self._rooms(audit_interval_s)
+        self._rooms(audit_interval_s, table)
         self.log.clear()
 
-    def _rooms(self, audit_interval_s):
+    def _rooms(self, audit_interval_s, table):
         self.executor = Executor(
             Binding(self.kernel, self.facts, clock=self.clock, lifetime_s=lambda: LIFETIME_S),
             self.guard,
@@ -171,11 +172,22 @@ class House:
         )
         self.desire.read_through(True)
         self.outcome = Outcome(clock=self.clock, desire=self.desire, facts=self.facts, publisher=self.publisher, nic="eth0")
+        self.firewall = Firewall(
+            table,
+            clock=self.clock,
+            ledger=self.ledger,
+            services=lambda: self.services.store,
+            nics=lambda: ("eth0",),
+            bound=lambda vip: any(bound.address.marked for bound in self.facts.bound(vip)),
+            look_at=lambda vips: self.reconcile.on_vips(vips),
+            report=self.publisher.not_secured,
+        )
         self.demand = NodeDemand(
             clock=self.clock,
             desire=self.desire,
             facts=self.facts,
             guard=self.guard,
+            firewall=self.firewall,
             announces=self.announcer.announces,
             on_node_changed=lambda: self.wires.demand_changed(self.ledger.vips()),
             nic="eth0",
@@ -211,6 +223,7 @@ class House:
             facts=self.facts,
             executor=self.executor,
             guard=self.guard,
+            firewall=self.firewall,
             outcome=self.outcome,
             asking=self.asking,
             permit=lambda vip: self.elector.permit(vip),

@@ -35,6 +35,9 @@ class Daemon:
         self.journal = SimpleNamespace(run=self.component("journal"), flush=self.flush)
         self.announcer = SimpleNamespace(run=self.component("announcer"))
         self.disputes = SimpleNamespace(components=lambda: {"conflicts": self.component("conflicts")})
+        self.leftovers = SimpleNamespace(run=self.component("leftovers"))
+        self.ports = None
+        self.firewall = SimpleNamespace(run=self.component("firewall"), remove=lambda: note("ports open"))
         self.guard = SimpleNamespace(weak=True, uninstall=lambda: note("uninstall"))
         self.settings = SimpleNamespace(metrics_address="", node_name="n1", renew_deadline_s=3.0)
         self.heartbeats = SimpleNamespace(expect=lambda name, *, within_s: None)
@@ -120,7 +123,7 @@ def daemon():
 
 def test_vips_go_first_then_the_lease_then_the_last_words_then_the_rules(daemon):
     assert daemon.live() < 0.1
-    assert daemon.words() == ["fence", "fence", "release", "journal", "events", "uninstall"]
+    assert daemon.words() == ["fence", "fence", "release", "journal", "events", "uninstall", "ports open"]
     assert daemon.running == set()
 
 
@@ -135,6 +138,7 @@ def test_every_part_runs_until_then(daemon):
         "announcer",
         "reserved",
         "conflicts",
+        "leftovers",
         "reconcile",
         "election",
     }
@@ -170,13 +174,13 @@ def test_a_decision_that_does_not_end_holds_nothing_up_before_the_vips_are_gone(
 def test_last_words_that_cannot_be_said_do_not_keep_the_daemon(daemon, slow):
     setattr(daemon, slow, 60.0)
     assert daemon.live() <= LAST_WORDS_S + 0.1
-    assert daemon.words()[-1] == "uninstall"
+    assert daemon.words()[-2:] == ["uninstall", "ports open"]
 
 
 def test_a_stop_right_after_the_start_lets_go_as_well(daemon):
     daemon.live(seconds=0.001)
     assert daemon.bound == set()
-    assert daemon.words() == ["fence", "fence", "release", "journal", "events", "uninstall"]
+    assert daemon.words() == ["fence", "fence", "release", "journal", "events", "uninstall", "ports open"]
 
 
 def test_at_start_the_kernel_is_read_before_anything_else_and_a_slow_name_service_holds_nothing_up(daemon):
