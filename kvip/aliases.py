@@ -79,14 +79,12 @@ FOREIGN: tuple[Foreign, ...] = (
         {
             "svc_enable": "VIPs of Services are all that kvip holds; unset it, or do not run kvip here",
             "vip_arp": "kvip announces by ARP and NDP only; unset it, or do not run kvip here",
-            "lb_class_legacy_handling": "to leave Services without a class alone, set lb_class_only=true instead",
         },
     ),
     *_table(
         "refused",
         "set",
         {
-            "svc_namespace": "kvip holds the VIPs of Services in all namespaces; unset it",
             "config_file": "kvip does not read kube-vip's configuration file, which may say who holds a VIP; move its settings to "
             "kvip's own file (`KVIP_CONFIG`) and unset it",
         },
@@ -102,7 +100,6 @@ FOREIGN: tuple[Foreign, ...] = (
         {
             "vip_loseleadership": "kvip does not give up a VIP when a NIC loses its link",
             "vip_allow_interface_not_up": "kvip has `wait-for-interface` for a NIC that is not there yet",
-            "disable_service_updates": "kvip writes status.loadBalancer of the Services it serves",
             "enable_node_labeling": "kvip writes no labels to Nodes",
             "egress_withnftables egress_enableinternalsnat egress_clean EGRESS_CLEAN": "egress through a VIP is not available",
         },

@@ -113,6 +113,10 @@ def check_settings(settings: Settings, sources: Mapping[str, str]) -> None:
         if problem:
             raise ConfigError(name, problem, source=sources.get(field, ""))
     _check_timers(settings, sources)
+    if settings.service_namespace and settings.stray_action == "remove":
+        # A stray is what no Service has: with one namespace in view, it may be the VIP of a Service elsewhere.
+        problem = "'remove' needs all Services in view, service-namespace shows those of one namespace; set stray-action=report"
+        raise ConfigError("stray-action", problem, source=sources.get("stray_action", ""))
 
 
 def _check_timers(settings: Settings, sources: Mapping[str, str]) -> None:
@@ -180,6 +184,7 @@ _TEXT_CHECKS: dict[str, tuple[str, Callable[[str], str]]] = {
     "interface": ("interface", _interface),
     "services_interface": ("services-interface", _interface),
     "namespace": ("namespace", _label),
+    "service_namespace": ("service-namespace", lambda text: _label(text) if text else ""),
     "lease_name": ("lease-name", _subdomain),
     "metrics_address": ("metrics-address", _listen),
     "state_dir": ("state-dir", _absolute),

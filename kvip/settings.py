@@ -173,6 +173,54 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "kube-vip.io/kube-vip-class"
     )
     class_only: Annotated[bool, _meta("Leave Services without a `loadBalancerClass` alone.", alias=("lb_class_only",))] = False
+    class_legacy_handling: Annotated[
+        bool,
+        _meta(
+            "Serve Services without a `loadBalancerClass` too, unless `class-only` says otherwise; `false` is the same as `class-only`.",
+            alias=("lb_class_legacy_handling",),
+        ),
+    ] = True
+    service_namespace: Annotated[
+        str,
+        _meta(
+            "Serve the Services of this namespace only, and watch no other; the same on all nodes.",
+            alias=("svc_namespace",),
+            shown_default="all namespaces",
+        ),
+    ] = ""
+    addresses_from_status: Annotated[
+        bool,
+        _meta(
+            "Take addresses that another controller (an IPAM) wrote to `status.loadBalancer.ingress`, where neither annotation nor "
+            "`spec.loadBalancerIP` names any. Never those of a status that kvip or kube-vip wrote last (`managedFields`)."
+        ),
+    ] = False
+    require_endpoints: Annotated[
+        bool,
+        _meta(
+            "Hold no VIP of a Service without endpoints, as kube-vip does, with externalTrafficPolicy Cluster too. The annotation "
+            "`kube-vip.io/allow-reconcile-without-endpoints` excepts a Service."
+        ),
+    ] = False
+    exclude_label: Annotated[
+        bool,
+        _meta(
+            "Hold no VIPs where the Node has the label `node.kubernetes.io/exclude-from-external-load-balancers` (kubeadm gives it to "
+            "control-plane nodes)."
+        ),
+    ] = True
+    cordon_hands_over: Annotated[bool, _meta("Hold no VIPs where the Node is cordoned (unschedulable).")] = False
+    disable_service_updates: Annotated[
+        bool,
+        _meta("Write neither status nor annotations of Services; Events are posted all the same.", alias=("disable_service_updates",)),
+    ] = False
+    vip_host_annotation: Annotated[
+        bool,
+        _meta(
+            "Write the annotation `kube-vip.io/vipHost`, the node that holds a Service's first VIP, as kube-vip does. Needs the right to "
+            "patch Services."
+        ),
+    ] = False
     log_format: Annotated[Literal["json", "logfmt"], _meta("Form of the log lines on stderr.")] = "json"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _meta("Least severe log lines that are written.", alias=("vip_loglevel",))

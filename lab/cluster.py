@@ -172,10 +172,11 @@ class Cluster:
     # -- Services ------------------------------------------------------------------------------------------------------------
 
     def service(self, name: str, *vips: str, annotations: Mapping[str, str] | None = None, spec: Mapping[str, Any] | None = None) -> Json:
-        """A LoadBalancer Service that asks for these addresses."""
+        """A LoadBalancer Service that asks for these addresses; of both families, unless `spec` says otherwise."""
         notes = {**({ADDRESSES: ",".join(vips)} if vips else {}), **(annotations or {})}
         ports = [{"name": "http", "port": 80, "protocol": "TCP"}]
-        body = {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": False, "ports": ports, **(spec or {})}
+        families = {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}
+        body = {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": False, "ports": ports, **families, **(spec or {})}
         metadata = {"name": name, "namespace": "default", "annotations": notes}
         return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": body}
 

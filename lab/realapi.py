@@ -92,6 +92,15 @@ def kvip_rbac(*, user: str = "kvip", lease_namespace: str = LEASE_NAMESPACE) -> 
     ]
 
 
+def vip_host_rbac(*, user: str = "kvip") -> list[tuple[str, Json]]:
+    """What `vip-host-annotation` needs beyond that."""
+    (role_path, role), (binding_path, binding) = kvip_rbac(user=user)[:2]
+    rules = [{"apiGroups": [""], "resources": ["services"], "verbs": ["patch"]}]
+    name = {"name": "kvip-vip-host"}
+    reference = {**binding["roleRef"], **name}
+    return [(role_path, {**role, "metadata": name, "rules": rules}), (binding_path, {**binding, "metadata": name, "roleRef": reference})]
+
+
 def _free_ports(count: int) -> list[int]:
     """Ports that are free on 127.0.0.1 now."""
     sockets = [socket.socket() for _ in range(count)]

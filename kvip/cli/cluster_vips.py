@@ -6,7 +6,8 @@ Input: a kubeconfig. Output: VIP -> the Services that ask kvip for it. It only l
 from __future__ import annotations
 
 from kvip.cli.known_vips import Owners
-from kvip.core.desired import Rules, Surroundings, addresses_of, interpret
+from kvip.core.addresses import Surroundings, addresses_of
+from kvip.core.desired import Rules, interpret
 from kvip.core.model import Vip
 from kvip.core.objects import Node, Service
 from kvip.kube.api import Api

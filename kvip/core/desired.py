@@ -1,59 +1,42 @@
-"""What a Service asks for: is it ours, which addresses, and what is wrong with them.
+"""What a Service asks for: is it ours, which addresses and nodes, and what is wrong with that.
 
 Input: one Service, the rules of this daemon, and its surroundings (addresses and networks that are taken).
-Output: a `Wish`. It must not look at what is bound or who holds what.
+Output: a `Wish`. It must not look at what is bound or who holds what, nor at other Services.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
-from collections.abc import Iterator
-
 import msgspec
 
-from kvip.core.model import ServiceKey, Uid, Vip, canonical
-from kvip.core.objects import EndpointSlice, Node, Service
+from kvip.core import annotations as notes
+from kvip.core import selectors
+from kvip.core.addresses import Surroundings, family_refusal, parse, refusal
+from kvip.core.model import ServiceKey, Uid, Vip
+from kvip.core.objects import ManagedService, Service
+from kvip.core.problem import Problem, about
+from kvip.core.selectors import Preference, Selector
 from kvip.core.service_rules import faults
 
-ADDRESSES_ANNOTATION = "kube-vip.io/loadbalancerIPs"
-IGNORE_ANNOTATION = "kube-vip.io/ignore"
-SERVICE_NAME_LABEL = "kubernetes.io/service-name"
-
-Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+BINDERS = frozenset({"kvip", "kube-vip"})
+"""Field managers that write to a status what they bound themselves; everybody else's entries there are another IPAM's."""
+Port = tuple[str, int]
+"""Protocol and number."""
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """Which Services this daemon serves."""
+    """Which Services this daemon serves, and on what terms."""
 
     load_balancer_class: str
     class_only: bool = False
     """True: a Service without a class is not ours."""
     service_security: bool = False
     """True: only a Service's ports are let through to its VIPs."""
-
-
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is taken already: no VIP may equal any of it."""
-
-    local_addresses: frozenset[Vip] = frozenset()
-    """Addresses of this node that do not carry kvip's mark."""
-    node_addresses: frozenset[Vip] = frozenset()
-    """status.addresses of every Node object."""
-    gateways: frozenset[Vip] = frozenset()
-    """Next hops of this node's default routes."""
-    api_servers: frozenset[Vip] = frozenset()
-    """Where this daemon reaches the API server."""
-    networks: tuple[Network, ...] = ()
-    """Subnets of this node's NICs: their network and broadcast addresses are no host's."""
-
-
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """Why an address that a Service asks for is not bound; becomes a Warning Event."""
-
-    reason: str
-    message: str
+    namespace: str = ""
+    """Only Services of this namespace are ours; "" = of all."""
+    addresses_from_status: bool = False
+    """Take addresses from status.loadBalancer.ingress where nothing else names any."""
+    require_endpoints: bool = False
+    """With externalTrafficPolicy Cluster too, hold nothing without endpoints, as kube-vip does."""
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,10 +45,22 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     uid: Uid
     key: ServiceKey
     generation: int = 0
+    created: str = ""
+    """creationTimestamp, RFC 3339 in UTC: sorts as text."""
     addresses: tuple[Vip, ...] = ()
+    listed: frozenset[Vip] = frozenset()
+    """Every address that it names, those that cannot be bound included."""
+    from_status: bool = False
+    """The addresses are another's entries in its status: they are not ours to remove."""
+    ports: frozenset[Port] = frozenset()
     problems: tuple[Problem, ...] = ()
     local_only: bool = False
     """externalTrafficPolicy: Local."""
+    needs_endpoints: bool = False
+    """Nothing is held for it without endpoints (they may be on any node)."""
+    node_selector: Selector | None = ()
+    """Which nodes may hold its VIPs; None = it says so in a way that cannot be read."""
+    prefers: Preference = Preference()
 
 
 def service_key(service: Service) -> ServiceKey:
@@ -74,143 +69,128 @@ def service_key(service: Service) -> ServiceKey:
 
 
 def is_ours(service: Service, rules: Rules) -> bool:
-    """True when this daemon serves the Service: type, class, the ignore annotation, and not being deleted."""
-    if service.spec.type != "LoadBalancer" or service.metadata.deletion_timestamp:
+    """True when this daemon serves the Service: type, namespace, class, the ignore annotation, and not being deleted."""
+    spec = service.spec
+    if spec.type != "LoadBalancer" or spec.cluster_ip == "None" or service.metadata.deletion_timestamp:
         return False
-    if (service.metadata.annotations or {}).get(IGNORE_ANNOTATION, "").strip().lower() == "true":
+    if rules.namespace and service.metadata.namespace != rules.namespace:
         return False
-    wanted = service.spec.load_balancer_class
+    if notes.switch(service.metadata.annotations or {}, notes.IGNORE)[0]:
+        return False
+    wanted = spec.load_balancer_class
     return wanted == rules.load_balancer_class if wanted else not rules.class_only
 
 
 def interpret(service: Service, rules: Rules, surroundings: Surroundings) -> Wish:
     """The Service's wish; empty addresses when it is not ours or asks for none that can be bound.
 
-    Addresses come from the annotation `kube-vip.io/loadbalancerIPs` (comma-separated), else from
-    spec.loadBalancerIP. A value that cannot be bound is named in `problems`; the others go on.
+    Addresses come from the annotation `kube-vip.io/loadbalancerIPs` (comma-separated), else from spec.loadBalancerIP, else
+    (by option) from the status. A value that cannot be used is named in `problems`; the others go on.
     """
-    uid, key = Uid(service.metadata.uid), service_key(service)
+    metadata, spec = service.metadata, service.spec
+    wish = Wish(uid=Uid(metadata.uid), key=service_key(service), generation=metadata.generation)
     if not is_ours(service, rules):
-        return Wish(uid=uid, key=key, generation=service.metadata.generation)
-    addresses: dict[Vip, None] = {}
+        return wish
+    annotations = metadata.annotations or {}
     problems: list[Problem] = []
-    repeated: set[Vip] = set()
-    source, values = _requested(service)
-    for value in values:
-        try:
-            vip = _parse(value)
-        except ValueError as error:
-            problems.append(_problem(source, value, str(error)))
-            continue
-        fault = _refusal(vip, surroundings)
-        if fault:
-            problems.append(_problem(source, value, fault))
-        elif vip in addresses:
-            repeated.add(vip)
-        else:
-            addresses[vip] = None
-    for vip in repeated:
-        del addresses[vip]
-        problems.append(_problem(source, vip, "is listed more than once; list it once"))
-    if source and not values:
-        problems.append(_problem(source, (service.metadata.annotations or {}).get(ADDRESSES_ANNOTATION, ""), "lists no address"))
+    source, values = _requested(service, rules)
+    addresses, listed = _addresses(source, values, service, surroundings, problems)
+    local_only = spec.external_traffic_policy == "Local"
+    problems += filter(None, (notes.switch(annotations, key)[1] for key in (notes.IGNORE, notes.WITHOUT_ENDPOINTS)))
+    allowed = notes.switch(annotations, notes.WITHOUT_ENDPOINTS)[0]
     if rules.service_security:
         problems += [Problem(reason="ServiceSecurity", message=fault) for fault in faults(service)]
-    return Wish(
-        uid=uid,
-        key=key,
-        generation=service.metadata.generation,
-        addresses=tuple(addresses),
-        problems=tuple(problems),
-        local_only=service.spec.external_traffic_policy == "Local",
+    selector = _selector(annotations, problems)
+    prefers = _preference(annotations, problems)
+    return msgspec.structs.replace(
+        wish,
+        created=metadata.creation_timestamp or "",
+        addresses=addresses,
+        listed=listed,
+        from_status=source == FROM_STATUS,
+        ports=frozenset((port.protocol, port.port) for port in spec.ports or ()),
+        problems=(*problems, *notes.remarks(annotations)),
+        local_only=local_only,
+        needs_endpoints=rules.require_endpoints and not local_only and not allowed,
+        node_selector=selector,
+        prefers=prefers,
     )
 
 
-def serves_here(slices: Iterator[EndpointSlice], node: str) -> bool:
-    """For externalTrafficPolicy Local: does this node have an endpoint that takes traffic?
+def shown_by_another(service: Service) -> bool:
+    """Was the status last written by somebody who does not bind addresses? False also when that is not known.
 
-    Ready, or serving while terminating (KEP-1672). A slice's endpoint without a nodeName cannot be placed, so the
-    Service is then treated as with policy Cluster.
+    The list is atomic for the API server (listType=atomic): it has one owner, not one for each entry.
     """
-    for piece in slices:
-        for endpoint in piece.endpoints or ():
-            conditions = endpoint.conditions
-            usable = conditions is None or conditions.ready is not False or (conditions.serving is True and conditions.terminating is True)
-            if usable and (endpoint.node_name is None or endpoint.node_name == node):
-                return True
-    return False
+    if not isinstance(service, ManagedService):
+        return False
+    writers = {entry.manager for entry in service.metadata.managed_fields or () if entry.owns_ingress}
+    return bool(writers) and not writers & BINDERS
 
 
-def addresses_of(node: Node) -> Iterator[Vip]:
-    """The IP addresses in a Node's status, in canonical spelling; what is no IP there is left out."""
-    for entry in node.status.addresses or ():
-        with contextlib.suppress(ValueError):
-            yield canonical(ipaddress.ip_address(entry.address))
+FROM_STATUS = "status.loadBalancer.ingress"
 
 
-def _requested(service: Service) -> tuple[str, list[str]]:
+def _requested(service: Service, rules: Rules) -> tuple[str, list[str]]:
     annotations = service.metadata.annotations or {}
-    if ADDRESSES_ANNOTATION in annotations:
-        text = annotations[ADDRESSES_ANNOTATION]
-        return f"annotation {ADDRESSES_ANNOTATION}", [part.strip() for part in text.split(",") if part.strip()]
+    if notes.ADDRESSES in annotations:
+        text = annotations[notes.ADDRESSES]
+        return notes.source_of(notes.ADDRESSES), [part.strip() for part in text.split(",") if part.strip()]
     if service.spec.load_balancer_ip:
         return "spec.loadBalancerIP", [service.spec.load_balancer_ip.strip()]
+    if rules.addresses_from_status and shown_by_another(service):
+        return FROM_STATUS, [entry.ip for entry in service.ingress if entry.ip]
     return "", []
 
 
-def _problem(source: str, value: str, fault: str) -> Problem:
-    shown = value if len(value) <= 64 else f"{value[:61]}... ({len(value)} characters)"
-    return Problem(reason="InvalidAddress", message=f"{source}: {shown!r} {fault}; not bound")
+def _addresses(
+    source: str, values: list[str], service: Service, surroundings: Surroundings, problems: list[Problem]
+) -> tuple[tuple[Vip, ...], frozenset[Vip]]:
+    """What can be bound, and all that is named."""
+    addresses: dict[Vip, None] = {}
+    listed: set[Vip] = set()
+    repeated: set[Vip] = set()
+    for value in values:
+        try:
+            vip = parse(value)
+        except ValueError as error:
+            problems.append(_not_bound(source, value, str(error)))
+            continue
+        fault = refusal(vip, surroundings) or family_refusal(vip, service.spec.ip_families)
+        if fault:
+            problems.append(_not_bound(source, value, fault))
+        elif vip in listed:
+            repeated.add(vip)
+        else:
+            addresses[vip] = None
+        listed.add(vip)
+    for vip in repeated:
+        del addresses[vip]
+        problems.append(_not_bound(source, vip, "is listed more than once; list it once"))
+    if source and not values and source != FROM_STATUS:
+        text = (service.metadata.annotations or {}).get(notes.ADDRESSES, "")
+        problems.append(_not_bound(source, text, "lists no address"))
+    return tuple(addresses), frozenset(listed)
 
 
-def _parse(value: str) -> Vip:
-    if len(value) > 64:
-        raise ValueError("is too long to be an IP address")
-    if "%" in value:
-        raise ValueError("has a zone; a VIP is written without one")
+def _selector(annotations: dict[str, str], problems: list[Problem]) -> Selector | None:
+    text = annotations.get(notes.NODE_SELECTOR, "")
     try:
-        return canonical(ipaddress.ip_address(value))
-    except ValueError:
-        raise ValueError("is not an IP address") from None
+        return selectors.parse(text) if text.strip() else ()
+    except ValueError as error:
+        fault = f"{error}; the VIP stays where it is, and no node takes it until that is mended"
+        problems.append(notes.invalid(notes.NODE_SELECTOR, text, fault))
+        return None
 
 
-def _refusal(vip: Vip, surroundings: Surroundings) -> str | None:
-    ip = ipaddress.ip_address(vip)
-    fault = _never_a_vip(ip)
-    if fault:
-        return fault
-    if vip in surroundings.local_addresses:
-        return "is an address of this node that kvip did not add; choose a free one"
-    if vip in surroundings.node_addresses:
-        return "is the address of a Node; choose a free one"
-    if vip in surroundings.gateways:
-        return "is the default gateway of this node; choose a free one"
-    if vip in surroundings.api_servers:
-        return "is the address of the API server; choose a free one"
-    for network in surroundings.networks:
-        if network.version == ip.version and network.prefixlen < network.max_prefixlen - 1:
-            if ip == network.network_address:
-                return f"is the network address of {network}"
-            if network.version == 4 and ip == network.broadcast_address:
-                return f"is the broadcast address of {network}"
-    return None
+def _preference(annotations: dict[str, str], problems: list[Problem]) -> Preference:
+    text = annotations.get(notes.PREFERRED_NODES, "")
+    try:
+        return selectors.parse_preference(text) if text.strip() else Preference()
+    except ValueError as error:
+        problems.append(notes.invalid(notes.PREFERRED_NODES, text, f"{error}; no node is preferred"))
+        return Preference()
 
 
-_RESERVED_V4 = ipaddress.IPv4Network("240.0.0.0/4")
-_THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
-
-
-def _never_a_vip(ip: Ip) -> str | None:
-    if ip.is_unspecified or (ip.version == 4 and ip in _THIS_NETWORK):
-        return "is not a host's address (0.0.0.0/8 and ::; kvip does not ask DHCP for one)"
-    if ip.is_loopback:
-        return "is a loopback address"
-    if ip.is_multicast:
-        return "is a multicast address"
-    if ip.is_link_local:
-        return "is a link-local address"
-    if ip.version == 4 and ip in _RESERVED_V4:
-        return "is a broadcast or reserved address (240.0.0.0/4)"
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        return "is an IPv4-mapped IPv6 address; write the IPv4 address itself"
-    return None
+def _not_bound(source: str, value: str, fault: str) -> Problem:
+    return about("InvalidAddress", source, value, f"{fault}; not bound")

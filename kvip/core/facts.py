@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from kvip.core.desired import Network
+from kvip.core.addresses import Network
 from kvip.core.model import Address, IfIndex, Link, Vip
 
 KUBE_PROXY_NIC = "kube-ipvs0"

@@ -22,6 +22,8 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     generation: int = 0
     since: str = ""
     """When the claim was first seen, RFC 3339, for readers."""
+    from_status: bool = False
+    """The address was read from the Service's status: the entry there is another's."""
 
 
 class Ledger:
@@ -49,7 +51,11 @@ class Ledger:
             claimants = self._by_vip.setdefault(vip, {})
             known = claimants.get(wish.uid)
             claimants[wish.uid] = Claimant(
-                uid=wish.uid, service=wish.key, generation=wish.generation, since=known.since if known else since
+                uid=wish.uid,
+                service=wish.key,
+                generation=wish.generation,
+                since=known.since if known else since,
+                from_status=wish.from_status,
             )
         if after:
             self._by_uid[wish.uid] = after

@@ -79,6 +79,42 @@ class Service(ApiStruct, frozen=True):
         return (balancer.ingress or ()) if balancer else ()
 
 
+class IngressFields(ApiStruct, frozen=True):
+    """fieldsV1 of managedFields (structured-merge-diff): a key that is there is owned."""
+
+    ingress: dict[str, msgspec.Raw] | None = msgspec.field(default=None, name="f:ingress")
+
+
+class BalancerFields(ApiStruct, frozen=True):
+    load_balancer: IngressFields = msgspec.field(default=IngressFields(), name="f:loadBalancer")
+
+
+class StatusFields(ApiStruct, frozen=True):
+    status: BalancerFields = msgspec.field(default=BalancerFields(), name="f:status")
+
+
+class ManagedFields(ApiStruct, frozen=True):
+    """One entry of metadata.managedFields: who last wrote which fields."""
+
+    manager: str = ""
+    fields_v1: StatusFields = msgspec.field(default=StatusFields(), name="fieldsV1")
+
+    @property
+    def owns_ingress(self) -> bool:
+        """Did this manager write status.loadBalancer.ingress last?"""
+        return self.fields_v1.status.load_balancer.ingress is not None
+
+
+class ManagedMeta(ObjectMeta, frozen=True):
+    managed_fields: tuple[ManagedFields, ...] | None = None
+
+
+class ManagedService(Service, frozen=True):
+    """A Service with who wrote what of it; decoded only where that is asked for, since it is most of an object's bytes."""
+
+    metadata: ManagedMeta
+
+
 class EndpointConditions(ApiStruct, frozen=True):
     ready: bool | None = None
     serving: bool | None = None
@@ -106,8 +142,18 @@ class NodeStatus(ApiStruct, frozen=True):
     addresses: tuple[NodeAddress, ...] | None = None
 
 
+class Taint(ApiStruct, frozen=True):
+    key: str = ""
+
+
+class NodeSpec(ApiStruct, frozen=True):
+    taints: tuple[Taint, ...] | None = None
+    unschedulable: bool = False
+
+
 class Node(ApiStruct, frozen=True):
     metadata: ObjectMeta
+    spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
 
 

@@ -16,11 +16,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from kvip.core.annotations import IGNORE_SECURITY
 from kvip.core.model import ServiceKey, Uid, Vip, is_ipv6
 from kvip.core.objects import Service
 from kvip.core.ruleset import check_nic
 
-IGNORE_SECURITY_ANNOTATION: Final = "kube-vip.io/ignore-service-security"
 TABLE: Final = "kvip-services"
 FAMILY: Final = "inet"
 PRIORITY: Final = -150
@@ -92,12 +92,10 @@ def restriction(services: Iterable[Service]) -> Restriction | None:
 def faults(service: Service) -> tuple[str, ...]:
     """What of a Service cannot be followed, in words for its Events; it then counts as restricted, and the port as not asked for."""
     found: list[str] = []
-    value = (service.metadata.annotations or {}).get(IGNORE_SECURITY_ANNOTATION, "")
+    value = (service.metadata.annotations or {}).get(IGNORE_SECURITY, "")
     if value.strip().lower() not in ("true", "false", ""):
         shown = value if len(value) <= 64 else f"{value[:61]}..."
-        found.append(
-            f"annotation {IGNORE_SECURITY_ANNOTATION}: {shown!r} is neither 'true' nor 'false'; only the Service's ports are let through"
-        )
+        found.append(f"annotation {IGNORE_SECURITY}: {shown!r} is neither 'true' nor 'false'; only the Service's ports are let through")
     for port in service.spec.ports or ():
         if port.protocol.lower() not in PROTOCOLS or not 0 < port.port < 65_536:
             named = f"{port.port}/{port.protocol[:16]}"
@@ -136,7 +134,7 @@ def _key(service: Service) -> ServiceKey:
 
 
 def _exempt(service: Service) -> bool:
-    return (service.metadata.annotations or {}).get(IGNORE_SECURITY_ANNOTATION, "").strip().lower() == "true"
+    return (service.metadata.annotations or {}).get(IGNORE_SECURITY, "").strip().lower() == "true"
 
 
 def _sets(restrictions: Mapping[Vip, Restriction], nics: Sequence[str]) -> dict[str, tuple[object, list[object]]]:

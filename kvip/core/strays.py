@@ -15,12 +15,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
-from kvip.core.desired import ADDRESSES_ANNOTATION, Ip, Network, Rules, is_ours, service_key
+from kvip.core.addresses import LONGEST_ADDRESS, Ip, Network
+from kvip.core.annotations import ADDRESSES
+from kvip.core.desired import Rules, is_ours, service_key
 from kvip.core.model import Address, IfIndex, ServiceKey, Uid, Vip, canonical, host_prefix, is_ipv6
 from kvip.core.objects import Service
-
-LONGEST_ADDRESS = 64
-"""Characters; longer text is no address, and is not tried."""
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +68,7 @@ def addresses_in(service: Service) -> frozenset[Vip]:
     if service.spec.type != "LoadBalancer":
         return frozenset()
     texts = [
-        *(service.metadata.annotations or {}).get(ADDRESSES_ANNOTATION, "").split(","),
+        *(service.metadata.annotations or {}).get(ADDRESSES, "").split(","),
         service.spec.load_balancer_ip,
         *(entry.ip for entry in service.ingress),
     ]

@@ -28,6 +28,8 @@ class Caches:
         lease_api: Api,
         namespace: str,
         lease_filter: Mapping[str, str],
+        services_in: str,
+        service_kind: type[Service],
         clock: Clock,
         beat: Callable[[str], None],
         on_service: Callable[[str], None],
@@ -37,7 +39,8 @@ class Caches:
         on_snapshot: Callable[[], None],
         on_leases: Callable[[], None],
     ) -> None:
-        """`lease_filter`: list parameters that choose the Leases. `on_snapshot`, `on_leases`: a cache is complete (again)."""
+        """`lease_filter`: list parameters that choose the Leases. `services_in`: a namespace, "" = all; `service_kind`: what of a
+        Service to decode. `on_snapshot`, `on_leases`: a cache is complete (again)."""
         self._clock = clock
 
         def informer(
@@ -60,9 +63,10 @@ class Caches:
                 params=lease_filter if kind is Lease else {},
             )
 
-        slices_path = "/apis/discovery.k8s.io/v1/endpointslices"
+        scope = f"/namespaces/{services_in}" if services_in else ""
+        slices_path = f"/apis/discovery.k8s.io/v1{scope}/endpointslices"
         leases_path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
-        self.services = informer(api, "informer-services", "/api/v1/services", Service, on_service)
+        self.services = informer(api, "informer-services", f"/api/v1{scope}/services", service_kind, on_service)
         self.slices = informer(api, "informer-endpointslices", slices_path, EndpointSlice, on_slice)
         self.nodes = informer(api, "informer-nodes", "/api/v1/nodes", Node, on_node)
         self.leases = informer(lease_api, "lease-watch", leases_path, Lease, on_lease, complete=on_leases)

@@ -206,7 +206,13 @@ class ClaimsLoop:
 
     def _want(self, vip: Vip) -> Want:
         demand = self._demand
-        return Want(asked=demand.asked(vip), able=demand.able(vip), shown=demand.shown(vip), held=demand.held(vip))
+        return Want(
+            asked=demand.asked(vip),
+            able=demand.able(vip),
+            shown=demand.shown(vip),
+            held=demand.held(vip),
+            leaning=demand.leaning(vip),
+        )
 
     async def _do(self, op: Op) -> None:
         answer = await self._requests.do(op)

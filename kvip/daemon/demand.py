@@ -1,6 +1,6 @@
 """What this node could hold: the election's question to the caches and the kernel.
 
-Input: claims, endpoints, the NIC, the switch, failures. Output: the answers of `Demand`, and a call when the node as a
+Input: claims, endpoints, the Node, the NIC, the switch. Output: the answers of `Demand`, and a call when the node as a
 whole became able or unable. It must not decide who holds.
 """
 
@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from kvip.clock import Clock
+from kvip.core.election.placement import Leaning
 from kvip.core.facts import Facts
 from kvip.core.model import Vip
 from kvip.daemon.desire import Desire
@@ -74,10 +75,18 @@ class NodeDemand:
         """Does a Service's status show an earlier holder, or is that not known yet?"""
         return self._desire.shown(vip)
 
+    def leaning(self, vip: Vip) -> Leaning:
+        """Which nodes are to take the VIP first."""
+        return self._desire.leaning(vip)
+
     def node_able(self) -> bool:
-        """Can anything be announced from here? The NIC is there with carrier, or lost it only just now, and the switch works."""
+        """Can anything be announced from here, and may it?"""
+        return not self._obstacle()
+
+    def _obstacle(self) -> str:
+        """What keeps this node from holding anything: the switch is broken, the NIC lost its carrier a while ago, or its Node says so."""
         briefly = self._lost_at is None or self._clock.now() - self._lost_at < CARRIER_DEBOUNCE_S
-        return not self._guard.problem and (self._usable() or briefly)
+        return self._guard.problem or ("" if self._usable() or briefly else "no carrier") or self._desire.whereabouts.exclusion()
 
     def nic_changed(self) -> None:
         """The kernel reported the NIC: note when its carrier was lost."""
@@ -89,13 +98,14 @@ class NodeDemand:
     def tick(self) -> None:
         """Called at least twice a second."""
         self.nic_changed()
-        able = self.node_able()
+        obstacle = self._obstacle()
+        able = not obstacle
         if able != self._was_able:
             self._was_able = able
             log.log(
                 logging.INFO if able else logging.WARNING,
                 "VIPs can be announced from this node again" if able else "nothing can be announced from this node; handing over",
-                extra={"nic": self._nic, "reason": self._guard.problem or ("" if able else "no carrier")},
+                extra={"nic": self._nic, "reason": obstacle},
             )
             self._on_node_changed()
 

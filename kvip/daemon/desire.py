@@ -7,20 +7,33 @@ not act: reading a Service only changes the ledger and says which VIPs to look a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+import msgspec
 
 from kvip.clock import Clock
-from kvip.core.desired import SERVICE_NAME_LABEL, Rules, Surroundings, Wish, addresses_of, interpret, serves_here
+from kvip.core.addresses import Surroundings, addresses_of
+from kvip.core.desired import Rules, Wish, interpret
 from kvip.core.diff import Wanted
+from kvip.core.election.placement import Leaning
 from kvip.core.facts import Facts
 from kvip.core.ledger import Claimant, Ledger
-from kvip.core.model import Link, ServiceKey, Vip
-from kvip.core.objects import EndpointSlice, Node, Service
+from kvip.core.model import Link, ServiceKey, Uid, Vip
+from kvip.core.objects import Node, Service
+from kvip.core.problem import Problem, bounded
+from kvip.core.sharing import Sharing
+from kvip.core.siting import Choice
+from kvip.daemon.lingering import Lingering
+from kvip.daemon.objections import objections
 from kvip.daemon.publisher import Publisher
 from kvip.daemon.reserved import Reserved
+from kvip.daemon.whereabouts import Whereabouts
 from kvip.kube.informer import Informer
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Desire:
@@ -31,32 +44,37 @@ class Desire:
         *,
         ledger: Ledger,
         services: Informer[Service],
-        slices: Informer[EndpointSlice],
         nodes: Informer[Node],
+        whereabouts: Whereabouts,
         facts: Facts,
         reserved: Reserved,
         rules: Rules,
         node: str,
+        one_holder: bool,
         clock: Clock,
         publisher: Publisher,
         on_ledger_changed: Callable[[], None],
     ) -> None:
+        """`one_holder`: one node holds all VIPs, so one that it may not hold is held by nobody."""
         self.ledger = ledger
+        self.whereabouts = whereabouts
         self._services = services
-        self._slices = slices
         self._nodes = nodes
         self._facts = facts
         self._reserved = reserved
         self._rules = rules
         self._node = node
+        self._one_holder = one_holder
         self._clock = clock
         self._publisher = publisher
         self._on_ledger_changed = on_ledger_changed
         self._surroundings = Surroundings()
-        self._slices_of: dict[ServiceKey, set[str]] = {}
-        self._service_of: dict[str, ServiceKey] = {}
-        self._local_only: set[ServiceKey] = set()
-        self._wishes: dict[ServiceKey, Wish] = {}
+        self._sharing = Sharing()
+        self._lingering = Lingering()
+        self._claimed_for: dict[ServiceKey, Wish] = {}
+        self._problems: dict[Uid, tuple[Problem, ...]] = {}
+        self._choices: dict[Vip, Choice] = {}
+        self._chosen_at = (0, False)
         self._former: dict[Vip, tuple[Claimant, ...]] = {}
         self._read_through = False
 
@@ -78,20 +96,6 @@ class Desire:
         """Every Service that exists or has a claim."""
         return {ServiceKey(key) for key in self._services.store} | set(self.ledger.services())
 
-    def slice_changed(self, key: str) -> set[ServiceKey]:
-        """An EndpointSlice changed: returns the Services it belonged and belongs to, by the name in its label."""
-        piece: EndpointSlice | None = self._slices.store.get(key)
-        before = self._service_of.pop(key, None)
-        if before is not None:
-            self._slices_of.get(before, set()).discard(key)
-        name = (piece.metadata.labels or {}).get(SERVICE_NAME_LABEL) if piece else None
-        if piece is None or not name:
-            return {before} if before is not None else set()
-        service = ServiceKey(f"{piece.metadata.namespace}/{name}")
-        self._service_of[key] = service
-        self._slices_of.setdefault(service, set()).add(key)
-        return {service} if before is None else {service, before}
-
     def surroundings_changed(self) -> bool:
         """Take in the addresses that are taken already; True when they differ from before."""
         surroundings = Surroundings(
@@ -109,21 +113,48 @@ class Desire:
         """Every address in the status of a Node."""
         return frozenset(vip for node in self._nodes.store.values() for vip in addresses_of(node))
 
-    def read(self, key: ServiceKey) -> set[Vip]:
-        """Bring the ledger in line with one Service; returns the VIPs to look at again."""
+    # -- reading Services --------------------------------------------------------------------------------------------------
+
+    def read(self, keys: Iterable[ServiceKey]) -> set[Vip]:
+        """Bring the ledger in line with these Services; returns the VIPs to look at again."""
+        noted = dict.fromkeys(keys)
+        _each(noted, self._note)
+        self._choices.clear()
+        concerned = [*noted, *(self._sharing.settle() - noted.keys())]
+        touched = set[Vip]().union(*_each(concerned, self._claim))
+        _each({*concerned, *self._sharers(touched)}, self._object)
+        _each(concerned, self._publisher.service_changed)
+        return touched
+
+    def lingers_until(self) -> float:
+        """When the next address that is kept until its successor is up has to go."""
+        return self._lingering.until
+
+    def lingered(self) -> list[ServiceKey]:
+        """The Services of which an address was kept for long enough."""
+        return self._lingering.over(self._clock.now())
+
+    def _note(self, key: ServiceKey) -> None:
+        """What one Service asks for."""
         service: Service | None = self._services.store.get(key)
-        before = {vip: tuple(self.ledger.claimants(vip).values()) for vip in self.ledger.claims_of(key)}
-        former = self._wishes.get(key)
         if service is None:
-            touched = self.ledger.drop(key)
-            self._wishes.pop(key, None)
-            self._local_only.discard(key)
-            if former is not None:
-                self._publisher.forget(former.uid)
+            self._sharing.drop(key)
         else:
-            touched = self._read_existing(key, service, former)
+            self._sharing.ask(interpret(service, self._rules, self._surroundings))
+
+    def _claim(self, key: ServiceKey) -> set[Vip]:
+        """The claims of one Service."""
+        wish = self._sharing.wish(key)
+        before = {vip: tuple(self.ledger.claimants(vip).values()) for vip in self.ledger.claims_of(key)}
+        former = self._claimed_for.pop(key, None)
+        if former is not None and (wish is None or wish.uid != former.uid):
+            self._lingering.forget(key)
+            self._publisher.forget(former.uid)
+            self._problems.pop(former.uid, None)
+            former = None
+        touched = self.ledger.drop(key) if wish is None else self._claim_for(key, wish, former, before)
         for vip, claimants in before.items():
-            if not self.ledger.claimants(vip) and any(bound.address.marked for bound in self._facts.bound(vip)):
+            if not self.ledger.claimants(vip) and self._bound_here(vip):
                 self._former[vip] = claimants
         for vip in self.ledger.claims_of(key):
             self._former.pop(vip, None)
@@ -131,25 +162,53 @@ class Desire:
             self._on_ledger_changed()
         return touched | set(before) | set(self.ledger.claims_of(key))
 
-    def _read_existing(self, key: ServiceKey, service: Service, former: Wish | None) -> set[Vip]:
-        wish = interpret(service, self._rules, self._surroundings)
-        if former is None or wish.problems != former.problems or wish.uid != former.uid:
-            for problem in wish.problems:
-                log.warning("what a Service asks for is refused", extra={"service": key, "uid": wish.uid, "reason": problem.message})
-            self._publisher.problems(wish)
-        asked = self.ledger.claims_of(key)
-        touched = self.ledger.claim(wish, since=self._clock.wall().isoformat(timespec="seconds"))
-        if former is not None and former.uid == wish.uid:
-            self._publisher.withdrawn(key, wish.uid, asked - set(wish.addresses))
-        elif former is not None:
-            self._publisher.forget(former.uid)
-        self._wishes[key] = wish
-        if wish.local_only:
-            self._local_only.add(key)
-        else:
-            self._local_only.discard(key)
-        self._publisher.service_changed(key)
+    def _claim_for(self, key: ServiceKey, wish: Wish, former: Wish | None, claimed: Iterable[Vip]) -> set[Vip]:
+        """`former`: what this very Service wished before, and `claimed` by it."""
+        had = set(claimed) if former is not None else set()
+        granted = self._sharing.granted(wish)
+        # Whose entry in the status an address is hangs on where it came from: one is not kept over a change of that.
+        movable = had if former is None or former.from_status == wish.from_status else set()
+        leaving = [vip for vip in movable if vip not in wish.listed and len(self.ledger.claimants(vip)) == 1 and self._bound_here(vip)]
+        coming = [vip for vip in granted if not self._is_up(wish, vip)]
+        kept = self._lingering.keep(key, leaving, coming=coming, new=set(granted) - had, now=self._clock.now())
+        claims = msgspec.structs.replace(wish, addresses=(*granted, *kept))
+        touched = self.ledger.claim(claims, since=self._clock.wall().isoformat(timespec="seconds"))
+        if former is not None and not former.from_status:
+            self._publisher.withdrawn(key, wish.uid, had - set(claims.addresses))
+        self._claimed_for[key] = wish
         return touched
+
+    def _bound_here(self, vip: Vip) -> bool:
+        return any(bound.address.marked for bound in self._facts.bound(vip))
+
+    def _is_up(self, wish: Wish, vip: Vip) -> bool:
+        """Is the VIP announced, here or elsewhere as the Service's status shows (where a holder wrote that)?"""
+        service = self._services.store.get(wish.key) if not wish.from_status else None
+        return self._publisher.announces(vip) or (service is not None and any(entry.ip == vip for entry in service.ingress))
+
+    def _sharers(self, vips: Iterable[Vip]) -> set[ServiceKey]:
+        """Other Services of these VIPs whose lot may have changed with them."""
+        shared = (claimants for vip in vips if len(claimants := self._sharing.claimants(vip)) > 1)
+        return {wish.key for claimants in shared if any(_is_particular(wish) for wish in claimants) for wish in claimants}
+
+    def _object(self, key: ServiceKey) -> None:
+        """Tell a Service what of its wish cannot be done, when that changed."""
+        wish = self._sharing.wish(key)
+        if wish is None:
+            return
+        found = bounded(
+            [*wish.problems, *objections(wish, self._sharing, self.whereabouts, self.choose, node=self._node, one_holder=self._one_holder)]
+        )
+        if found == self._problems.get(wish.uid, ()):
+            return
+        known = self._problems.get(wish.uid, ())
+        self._problems[wish.uid] = found
+        for problem in found:
+            if problem not in known:
+                log.warning("not done as asked", extra={"service": key, "uid": wish.uid, "reason": problem.message})
+        self._publisher.problems(key, wish.uid, found)
+
+    # -- what follows for a VIP --------------------------------------------------------------------------------------------
 
     def former_claimants(self, vip: Vip) -> tuple[Claimant, ...]:
         """Who asked for a VIP that nobody asks for any more; each answer is given once."""
@@ -158,7 +217,7 @@ class Desire:
     def remember(self, claims: Mapping[Vip, tuple[Claimant, ...]]) -> None:
         """Claims by the journal of a former daemon: what of them is not asked for now is ours to remove from status."""
         for vip, claimants in claims.items():
-            for claimant in claimants:
+            for claimant in (claimant for claimant in claimants if not claimant.from_status):
                 self._publisher.withdrawn(claimant.service, claimant.uid, (vip,))
 
     def wanted(
@@ -202,11 +261,35 @@ class Desire:
         return any(entry.ip == vip for service in services if service is not None for entry in service.ingress)
 
     def eligible(self, vip: Vip) -> bool | None:
-        """May this node serve the VIP, by the endpoints of its Services? None = not known yet."""
-        claimants = self.ledger.claimants(vip)
-        local = [claimant.service for claimant in claimants.values() if claimant.service in self._local_only]
-        if len(local) < len(claimants) or not claimants:
-            return True
-        if not self._slices.synced:
-            return None
-        return any(serves_here((self._slices.store[key] for key in self._slices_of.get(service, ())), self._node) for service in local)
+        """May this node serve the VIP, by the endpoints and annotations of its Services? None = not known yet."""
+        return self.choose(vip).allows(self._node)
+
+    def leaning(self, vip: Vip) -> Leaning:
+        """Which nodes are to take the VIP first."""
+        return self.whereabouts.leaning(self._sharing.claimants(vip), self.choose(vip))
+
+    def choose(self, vip: Vip) -> Choice:
+        """Where the VIP may be held. Many Services may share it, and many ask: kept until something that it hangs on changes."""
+        at = (self.whereabouts.version, self.whereabouts.synced)
+        if at != self._chosen_at:
+            self._choices.clear()
+            self._chosen_at = at
+        choice = self._choices.get(vip)
+        if choice is None:
+            choice = self._choices[vip] = self.whereabouts.choose(self._sharing.claimants(vip))
+        return choice
+
+
+def _is_particular(wish: Wish) -> bool:
+    return wish.local_only or wish.needs_endpoints or wish.node_selector != ()
+
+
+def _each(keys: Iterable[ServiceKey], act: Callable[[ServiceKey], T]) -> list[T]:
+    """What came of it for each Service; one that cannot be read holds up no other."""
+    results = []
+    for key in keys:
+        try:
+            results.append(act(key))
+        except Exception:
+            log.exception("a Service cannot be read; the others go on", extra={"service": key})
+    return results

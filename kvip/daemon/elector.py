@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
+from kvip.core.election.placement import Leaning
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
 
@@ -30,6 +31,9 @@ class Demand(Protocol):
 
     def shown(self, vip: Vip) -> bool:
         """Does the status of some Service show that somebody held it before, or is that not known yet (unsynced)?"""
+
+    def leaning(self, vip: Vip) -> Leaning:
+        """Which nodes could hold it, and which are to hold it rather than others: for the order of taking, never to exclude."""
 
 
 class Wires(Protocol):

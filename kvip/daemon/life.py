@@ -47,6 +47,7 @@ class Life:
             "monitor": parts.monitor.run,
             **parts.caches.components(),
             "status": parts.status.run,
+            "annotations": parts.hosts.run,
             "events": parts.events.run,
             "journal": parts.journal.run,
             "announcer": parts.announcer.run,

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from kvip import __version__, metrics
 from kvip.clock import Clock
-from kvip.core.desired import Rules
 from kvip.core.facts import Facts
 from kvip.core.ledger import Ledger
 from kvip.core.model import Address, Link, Vip
@@ -29,6 +28,7 @@ from kvip.daemon.elector import Elector
 from kvip.daemon.executor import Executor
 from kvip.daemon.firewall import Firewall, build_firewall
 from kvip.daemon.guard import Guard
+from kvip.daemon.hosts import build_host_notes
 from kvip.daemon.leftovers import Leftovers
 from kvip.daemon.lifetime import lifetime_s
 from kvip.daemon.nic import read_all_links
@@ -38,6 +38,7 @@ from kvip.daemon.reconcile_loop import ReconcileLoop
 from kvip.daemon.reserved import Reserved
 from kvip.daemon.strays import StrayWatch
 from kvip.daemon.supervision import Heartbeats
+from kvip.daemon.terms import rules_of, service_kind, whereabouts_of
 from kvip.daemon.turn import Turn
 from kvip.daemon.upkeep import Upkeep
 from kvip.daemon.wires import DaemonWires
@@ -51,7 +52,7 @@ from kvip.kernel.switch import Switch
 from kvip.kube.api import Api
 from kvip.kube.events import EventWriter
 from kvip.kube.leases import LeaseClient
-from kvip.kube.status import StatusWriter
+from kvip.kube.status import HostWriter, StatusWriter
 from kvip.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Parts:
     events: EventWriter
     firewall: Firewall
     status: StatusWriter
+    hosts: HostWriter
     outcome: Outcome
     publisher: Publisher
     reconcile: ReconcileLoop
@@ -85,11 +87,7 @@ class Parts:
         self.ports = ports
         self.started_at = clock.now()
         self.heartbeats = Heartbeats(clock)
-        self.rules = Rules(
-            load_balancer_class=settings.load_balancer_class,
-            class_only=settings.class_only,
-            service_security=settings.service_security,
-        )
+        self.rules = rules_of(settings)
         self.facts = Facts()
         self.ledger = Ledger()
         self.elector: Elector | None = None
@@ -145,11 +143,14 @@ class Parts:
         )
         self.leftovers = Leftovers(foreign_rules.find_all, lambda text: self.events.post_on_node(reason="ForeignRules", message=text))
         self.status = StatusWriter(api, on_conflict=self.wires.service_changed)
+        self.hosts = HostWriter(api, on_conflict=self.wires.service_changed)
         self.caches = Caches(
             api=api,
             lease_api=lease_api,
             namespace=settings.namespace,
             lease_filter=lease_filter(settings),
+            services_in=settings.service_namespace,
+            service_kind=service_kind(settings),
             clock=self.clock,
             beat=self.heartbeats.beat,
             on_service=self.wires.service_changed,
@@ -163,7 +164,8 @@ class Parts:
             node=settings.node_name,
             ledger=self.ledger,
             services=lambda: self.caches.services.store,
-            status=self.status,
+            status=None if settings.disable_service_updates else self.status,
+            hosts=build_host_notes(self),
             events=self.events,
             speaks=self.wires.speaks,
             clock=self.clock,
@@ -179,12 +181,13 @@ class Parts:
         self.desire = Desire(
             ledger=self.ledger,
             services=self.caches.services,
-            slices=self.caches.slices,
             nodes=self.caches.nodes,
+            whereabouts=whereabouts_of(settings, self.caches),
             facts=self.facts,
             reserved=self.reserved,
             rules=self.rules,
             node=settings.node_name,
+            one_holder=settings.election == "global",
             clock=self.clock,
             publisher=self.publisher,
             on_ledger_changed=self.journal.touch,

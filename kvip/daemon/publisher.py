@@ -7,14 +7,16 @@ not say anything that did not happen, and never removes an entry at a hand-over,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kvip.clock import Clock
-from kvip.core.desired import Wish
+from kvip.core.desired import shown_by_another
 from kvip.core.ledger import Claimant, Ledger
 from kvip.core.model import ServiceKey, Uid, Vip
 from kvip.core.objects import Service
+from kvip.core.problem import Problem
 from kvip.core.strays import Stray
+from kvip.daemon.hosts import HostNotes
 from kvip.kube.events import EventWriter
 from kvip.kube.status import StatusWriter, merge_ingress
 
@@ -41,6 +43,7 @@ class _Withdrawn:
 class Publisher:
     """Keeps which VIPs are announced from here, and what was published about them.
 
+    `status`, `hosts` None: that is not written.
     `speaks`: True while this node speaks for the Service of this UID; the others stay quiet, so that nothing is said twice.
     `answers_for_others`: would the kernel answer ARP on the VIPs' NIC for addresses of other NICs?
     """
@@ -51,7 +54,8 @@ class Publisher:
         node: str,
         ledger: Ledger,
         services: Callable[[], Mapping[str, Service]],
-        status: StatusWriter,
+        status: StatusWriter | None,
+        hosts: HostNotes | None,
         events: EventWriter,
         speaks: Callable[[Uid], bool],
         clock: Clock,
@@ -64,11 +68,12 @@ class Publisher:
         self._ledger = ledger
         self._services = services
         self._status = status
+        self._hosts = hosts
         self._events = events
         self._nic: dict[Vip, str] = {}
         self._told: dict[Vip, set[Uid]] = {}
         self._withdrawn: dict[Uid, _Withdrawn] = {}
-        self._untold: dict[Uid, Wish] = {}
+        self._untold: dict[Uid, tuple[ServiceKey, Sequence[Problem]]] = {}
         self._blocked = ""
         self._proxied = False
 
@@ -79,10 +84,17 @@ class Publisher:
         for claimant in self._ledger.claimants(vip).values():
             self.service_changed(claimant.service)
 
+    def announces(self, vip: Vip) -> bool:
+        """Is the VIP announced from here?"""
+        return vip in self._nic
+
     def stopped(self, vip: Vip) -> None:
         """The VIP is not announced from here any more."""
         self._nic.pop(vip, None)
         self._told.pop(vip, None)
+        if self._hosts is not None:
+            for claimant in self._ledger.claimants(vip).values():
+                self.service_changed(claimant.service)
 
     def stopped_all(self) -> None:
         """Nothing is announced from here any more."""
@@ -99,24 +111,26 @@ class Publisher:
         for claimant in former:
             self._post(claimant, "VIPSwept", f"{vip} was left behind on {self._node} and has been removed")
 
-    def problems(self, wish: Wish) -> None:
-        """Tell the Service why what it asks for is not bound, as soon as this node speaks for it."""
-        self._untold.pop(wish.uid, None)
-        if wish.problems:
-            self._untold[wish.uid] = wish
-            self._tell_problems(wish)
+    def problems(self, service: ServiceKey, uid: Uid, problems: Sequence[Problem]) -> None:
+        """Tell the Service what is not done as it asks, as soon as this node speaks for it."""
+        self._untold.pop(uid, None)
+        if problems:
+            self._untold[uid] = (service, problems)
+            self._tell_problems(uid)
 
-    def _tell_problems(self, wish: Wish) -> None:
-        if not self._speaks(wish.uid):
+    def _tell_problems(self, uid: Uid) -> None:
+        if not self._speaks(uid):
             return
-        del self._untold[wish.uid]
-        for problem in wish.problems:
-            self._events.post(wish.key, wish.uid, reason=problem.reason, message=problem.message, warning=True)
+        service, problems = self._untold.pop(uid)
+        for problem in problems:
+            self._events.post(service, uid, reason=problem.reason, message=problem.message, warning=True)
 
     def catch_up(self) -> None:
         """What could not be said or written while another node spoke, or while nobody did."""
-        for wish in tuple(self._untold.values()):
-            self._tell_problems(wish)
+        for uid in tuple(self._untold):
+            self._tell_problems(uid)
+        for key in self._hosts.due() if self._hosts is not None else ():
+            self.service_changed(key)
         for uid, withdrawn in tuple(self._withdrawn.items()):
             service = self._services().get(withdrawn.service)
             if service is None or service.metadata.uid != uid:
@@ -188,24 +202,29 @@ class Publisher:
         """Bring the Service's status in line with what is announced from here."""
         service = self._services().get(key)
         if service is None:
+            if self._hosts is not None:
+                self._hosts.forget(key)
             return
         uid = Uid(service.metadata.uid)
         # The cache may hold a Service of this name that the ledger does not know yet.
         asked = {vip for vip in self._ledger.claims_of(key) if uid in self._ledger.claimants(vip)}
+        if self._hosts is not None:
+            self._hosts.look(key, service, asked)
         gone = self._still_shown(service, uid, asked)
         mine = sorted(vip for vip in asked if vip in self._nic)
         if not mine and not self._speaks(uid):
             return
         for vip in mine:
             self._tell_bound(vip, uid)
-        entries = merge_ingress(service.ingress, add=mine, remove=sorted(gone))
-        if entries is not None:
+        add = [vip for vip in mine if not self._ledger.claimants(vip)[uid].from_status]
+        entries = merge_ingress(service.ingress, add=add, remove=sorted(gone))
+        if entries is not None and self._status is not None:
             self._status.set_ingress(service, entries)
 
     def _still_shown(self, service: Service, uid: Uid, asked: set[Vip]) -> set[Vip]:
         """VIPs in the status that were withdrawn; forgets what is shown no more."""
         withdrawn = self._withdrawn.get(uid)
-        if withdrawn is None:
+        if withdrawn is None or shown_by_another(service):
             return set()
         gone = (withdrawn.vips - asked) & {entry.ip for entry in service.ingress}
         if not gone and self._clock.now() - withdrawn.at > LATE_WRITE_S:

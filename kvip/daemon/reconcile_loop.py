@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from kvip import metrics
 from kvip.clock import Clock
@@ -66,6 +67,8 @@ class ReconcileLoop:
         self._refreshed_at = clock.now()
         self._wake = asyncio.Event()
         self._reading_all = False
+        self._nodes_changed = False
+        self._knew_endpoints = False
 
     # -- marks ------------------------------------------------------------------------------------------------------
 
@@ -83,6 +86,11 @@ class ReconcileLoop:
         for key in self._desire.known_services():
             self._services[key] = None
         self.on_vips(self._facts.marked())
+
+    def on_nodes(self) -> None:
+        """Where VIPs may be held may have changed for any of them; the loop marks them all, once for many Nodes."""
+        self._nodes_changed = True
+        self._wake.set()
 
     def on_permit_changed(self) -> None:
         """The election was won, or everything was withdrawn."""
@@ -148,17 +156,21 @@ class ReconcileLoop:
         return {vip: at for vip, at in marks.items() if vip not in self._vips}
 
     def _pause_s(self) -> float:
-        soonest = min(self._retry.values(), default=float("inf"))
+        soonest = min(self._desire.lingers_until(), min(self._retry.values(), default=float("inf")))
         return min(TICK_S, max(0.001, soonest - self._clock.now()))
 
     def _notice_knowledge(self) -> None:
         """Caches that became complete, or complete again: each Service is read before anything is concluded from its absence."""
+        endpoints = self._desire.whereabouts.synced
         if not self._desire.synced:
             self._desire.read_through(False)
             self._reading_all = False
         elif not self._desire.known and not self._reading_all:
             self._reading_all = True
             self.on_all_services()
+        elif self._nodes_changed or endpoints != self._knew_endpoints:
+            self.on_all_services()
+        self._nodes_changed, self._knew_endpoints = False, endpoints
 
     async def _refresh_facts(self) -> None:
         changed, removed = await self.upkeep.refresh()
@@ -174,16 +186,15 @@ class ReconcileLoop:
         if not self._desire.synced:
             return
         now = self._clock.now()
-        for _ in range(min(SERVICES_PER_TURN, len(self._services))):
-            key = next(iter(self._services))
+        for key in self._desire.lingered():
+            self._services[key] = None
+        batch = list(islice(self._services, SERVICES_PER_TURN))
+        for key in batch:
             del self._services[key]
-            try:
-                touched = self._desire.read(key)
-            except Exception:
-                log.exception("a Service cannot be read; the others go on", extra={"service": key})
-                continue
-            for vip in touched:
-                self._vips.setdefault(vip, now)
+        touched = self._desire.read(batch)
+        for vip in touched:
+            self._vips.setdefault(vip, now)
+        if touched:
             self._demand_changed([vip for vip in touched if self._desire.ledger.claimants(vip)])
         if not self._services and not self._desire.known:
             self._reading_all = False

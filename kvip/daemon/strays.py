@@ -15,7 +15,8 @@ import msgspec
 
 from kvip import metrics
 from kvip.clock import Clock
-from kvip.core.desired import Network, Rules
+from kvip.core.addresses import Network
+from kvip.core.desired import Rules
 from kvip.core.facts import Facts
 from kvip.core.ledger import Claimant, Ledger
 from kvip.core.model import Address, IfIndex, Vip

@@ -127,11 +127,13 @@ class DaemonWires:
 
     def slice_changed(self, key: str) -> None:
         """An EndpointSlice changed."""
-        for service in self._parts.desire.slice_changed(key):
+        for service in self._parts.desire.whereabouts.slice_changed(key):
             self._parts.reconcile.on_service(service)
 
-    def node_changed(self, _: str) -> None:
-        """A Node changed."""
+    def node_changed(self, name: str) -> None:
+        """A Node changed: its addresses, or whether and which VIPs may be held there."""
+        if self._parts.desire.whereabouts.node_changed(name):
+            self._parts.reconcile.on_nodes()
         self.surroundings_changed()
 
     def surroundings_changed(self) -> None:

@@ -27,8 +27,8 @@ def fill(new: Obj, old: Obj | None) -> None:
         if not spec.get("clusterIP"):
             spec["clusterIP"] = earlier.get("clusterIP") or f"10.96.{digest >> 8 & 255}.{digest & 255}"
         spec.setdefault("clusterIPs", [spec["clusterIP"]])
-        spec.setdefault("ipFamilies", ["IPv4"])
-        spec.setdefault("ipFamilyPolicy", "SingleStack")
+        policy = spec.setdefault("ipFamilyPolicy", "SingleStack")
+        spec.setdefault("ipFamilies", ["IPv4"] if policy == "SingleStack" else ["IPv4", "IPv6"])
         spec.setdefault("internalTrafficPolicy", "Cluster")
     if external:
         spec.setdefault("externalTrafficPolicy", "Cluster")

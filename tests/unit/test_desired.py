@@ -4,9 +4,11 @@ import ipaddress
 
 import pytest
 
-from kvip.core.desired import ADDRESSES_ANNOTATION, IGNORE_ANNOTATION, Rules, Surroundings, interpret, is_ours, serves_here
+from kvip.core.addresses import Surroundings
+from kvip.core.annotations import ADDRESSES, IGNORE
+from kvip.core.desired import Rules, interpret, is_ours
 from kvip.core.model import Vip
-from kvip.core.objects import Endpoint, EndpointConditions, EndpointSlice, ObjectMeta, Service, ServiceSpec
+from kvip.core.objects import ObjectMeta, Service, ServiceSpec
 
 RULES = Rules(load_balancer_class="kvip.io/kvip")
 ONLY = Rules(load_balancer_class="kvip.io/kvip", class_only=True)
@@ -24,7 +26,7 @@ AROUND = Surroundings(
 def service(addresses=None, *, ip="", kind="LoadBalancer", cls=None, annotations=None, deleted=None, policy=""):
     notes = dict(annotations or {})
     if addresses is not None:
-        notes[ADDRESSES_ANNOTATION] = addresses
+        notes[ADDRESSES] = addresses
     return Service(
         metadata=ObjectMeta(name="web", namespace="shop", uid="u1", generation=7, annotations=notes or None, deletion_timestamp=deleted),
         spec=ServiceSpec(type=kind, load_balancer_class=cls, load_balancer_ip=ip, external_traffic_policy=policy),
@@ -71,7 +73,7 @@ def test_a_bad_value_is_named_and_the_others_go_on(value, fault):
     assert problem.reason == "InvalidAddress"
     assert repr(value) in problem.message
     assert fault in problem.message
-    assert ADDRESSES_ANNOTATION in problem.message
+    assert ADDRESSES in problem.message
 
 
 @pytest.mark.parametrize(("value", "fault"), BAD, ids=[value for value, _ in BAD])
@@ -162,10 +164,10 @@ def test_a_service_that_asks_for_nothing_has_no_problem():
         ({"kind": "NodePort"}, RULES, False),
         ({"kind": "ExternalName"}, RULES, False),
         ({"kind": "ClusterIP", "cls": "kvip.io/kvip"}, RULES, False),
-        ({"annotations": {IGNORE_ANNOTATION: "true"}}, RULES, False),
-        ({"annotations": {IGNORE_ANNOTATION: " True "}}, RULES, False),
-        ({"annotations": {IGNORE_ANNOTATION: "false"}}, RULES, True),
-        ({"annotations": {IGNORE_ANNOTATION: ""}}, RULES, True),
+        ({"annotations": {IGNORE: "true"}}, RULES, False),
+        ({"annotations": {IGNORE: " True "}}, RULES, False),
+        ({"annotations": {IGNORE: "false"}}, RULES, True),
+        ({"annotations": {IGNORE: ""}}, RULES, True),
         ({"deleted": "2026-01-01T00:00:00Z"}, RULES, False),
     ],
 )
@@ -180,35 +182,3 @@ def test_which_services_are_ours(fields, rules, ours):
 @pytest.mark.parametrize(("policy", "local"), [("", False), ("Cluster", False), ("Local", True)])
 def test_the_traffic_policy_is_part_of_the_wish(policy, local):
     assert interpret(service("192.0.2.50", policy=policy), RULES, AROUND).local_only is local
-
-
-def conditions(ready, serving=None, terminating=None):
-    return EndpointConditions(ready=ready, serving=serving, terminating=terminating)
-
-
-@pytest.mark.parametrize(
-    ("node", "state", "serves"),
-    [
-        ("n1", None, True),
-        ("n1", conditions(True), True),
-        ("n1", conditions(None), True),
-        ("n1", conditions(False), False),
-        ("n1", conditions(False, True, True), True),
-        ("n1", conditions(False, True, False), False),
-        ("n1", conditions(False, True, None), False),
-        ("n1", conditions(False, False, True), False),
-        ("n2", conditions(True), False),
-        ("n2", conditions(False, True, True), False),
-        (None, conditions(True), True),
-        (None, conditions(False), False),
-    ],
-)
-def test_an_endpoint_serves_here_when_it_is_here_and_usable(node, state, serves):
-    piece = EndpointSlice(metadata=ObjectMeta(name="s"), endpoints=(Endpoint(node_name=node, conditions=state),))
-    elsewhere = EndpointSlice(metadata=ObjectMeta(name="e"), endpoints=(Endpoint(node_name="n3"),))
-    empty = EndpointSlice(metadata=ObjectMeta(name="x"), endpoints=None)
-    assert serves_here(iter([empty, elsewhere, piece]), "n1") is serves
-
-
-def test_no_slice_serves_nowhere():
-    assert serves_here(iter([]), "n1") is False

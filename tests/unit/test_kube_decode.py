@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kvip.core.objects import EndpointSlice, Lease, Node, Service
+from kvip.core.objects import EndpointSlice, Lease, ManagedService, Node, Service
 from kvip.kube.decode import Bookmark, Change, DecodeError, EnvelopeError, Failure, ObjectDecoder, Removal
 from tests.unit.kube_server import bookmark, event, listing, service, status
 
@@ -96,3 +96,20 @@ def test_events_are_told_apart():
 def test_a_line_that_is_no_event_is_refused(line):
     with pytest.raises(EnvelopeError):
         ObjectDecoder(Service).event(line)
+
+
+def test_who_wrote_the_status_is_decoded_where_it_is_asked_for():
+    fields = {"f:status": {"f:loadBalancer": {"f:ingress": {}}}, "f:spec": {"f:ports": {'k:{"port":80}': {".": {}}}}}
+    entries = [{"manager": "ipam", "operation": "Update", "subresource": "status", "fieldsV1": fields}, {"manager": "kubectl"}]
+    plain = service("a", 5)
+    plain["metadata"]["managedFields"] = entries
+    found = ObjectDecoder(ManagedService).item(raw(plain))
+    assert [(each.manager, each.owns_ingress) for each in found.metadata.managed_fields] == [("ipam", True), ("kubectl", False)]
+    assert not hasattr(ObjectDecoder(Service).item(raw(plain)).metadata, "managed_fields")
+
+
+def test_taints_and_cordon_of_a_node_are_decoded():
+    found = ObjectDecoder(Node).item(
+        b'{"metadata":{"name":"n1"},"spec":{"unschedulable":true,"taints":[{"key":"a","effect":"NoSchedule"}]}}'
+    )
+    assert (found.spec.unschedulable, [taint.key for taint in found.spec.taints]) == (True, ["a"])

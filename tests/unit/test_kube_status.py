@@ -5,7 +5,7 @@ from aiohttp import web
 
 from kvip.core.model import Vip
 from kvip.core.objects import Ingress, ObjectMeta, Service
-from kvip.kube.status import StatusWriter, merge_ingress
+from kvip.kube.status import HostWriter, StatusWriter, merge_ingress
 from tests.unit.kube_server import answer, api_of, hang, kube_server, running, status, until
 
 ONE, TWO = Vip("192.0.2.1"), Vip("2001:db8::2")
@@ -165,3 +165,15 @@ async def test_what_was_pending_survives_a_restart_of_the_writer(tmp_path):
         server.default = answer(200, b"{}")
         async with running(writer.run()):
             await until(lambda: writer.written)
+
+
+@pytest.mark.parametrize(("node", "sent"), [("n1", "n1"), (None, None)])
+async def test_the_holders_name_is_a_patch_of_one_annotation_bound_to_its_snapshot(tmp_path, node, sent):
+    async with kube_server(answer(200, b"{}")) as server, api_of(server, tmp_path) as api:
+        writer = HostWriter(api, on_conflict=pytest.fail)
+        writer.set_host(seen("web"), node)
+        async with running(writer.run()):
+            await until(lambda: not writer.pending)
+    request = server.seen[0]
+    assert (request.method, request.path) == ("PATCH", "/api/v1/namespaces/default/services/web")
+    assert request.body == {"metadata": {"uid": "u", "resourceVersion": "7", "annotations": {"kube-vip.io/vipHost": sent}}}

@@ -30,6 +30,32 @@ def order(record: int, nodes: Iterable[str], loads: Mapping[str, int], *, total:
     return sorted(candidates, key=lambda node: (loads.get(node, 0) > 0 and loads.get(node, 0) >= share, _weight(record, node)))
 
 
+class Leaning(msgspec.Struct, frozen=True, kw_only=True):
+    """What sets the candidates for one VIP apart; by itself, nothing."""
+
+    fit: frozenset[str] | None = None
+    """The nodes that could hold it; None = all alike."""
+    tiers: tuple[frozenset[str], ...] = ()
+    """The nodes that are to hold it rather than others, best first."""
+
+
+ALIKE = Leaning()
+
+
+def lean(turn: Iterable[str], leaning: Leaning, *, former: str) -> list[str]:
+    """The candidates for one VIP, first turn first: those that could hold it, then as is preferred, then who had it before.
+
+    Who is last here may still have its turn: what this node knows of the others may be old.
+    """
+
+    def place(node: str) -> tuple[bool, int, bool]:
+        unfit = leaning.fit is not None and node not in leaning.fit
+        tier = next((number for number, tier in enumerate(leaning.tiers) if node in tier), len(leaning.tiers))
+        return unfit, tier, node != former
+
+    return sorted(turn, key=place)
+
+
 def delay_s(rank: int) -> float:
     """How long the candidate of this rank leaves the VIP to those before it."""
     return STEP_S * min(rank, FULL_STEPS) + STEP_S / 10 * max(0, rank - FULL_STEPS)

@@ -14,7 +14,7 @@ from kvip.core.election import heartbeat
 from kvip.core.election.heartbeat import About
 from kvip.core.election.lease import Election, Timers
 from kvip.core.election.members import Member
-from kvip.core.election.placement import Refusal
+from kvip.core.election.placement import ALIKE, Leaning, Refusal
 from kvip.core.election.records import Record
 from kvip.core.model import Incarnation, Vip
 from kvip.core.objects import LeaseSpec, ObjectMeta
@@ -32,6 +32,7 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     able: bool | None
     shown: bool = False
     held: bool = False
+    leaning: Leaning = ALIKE
 
 
 class Op(msgspec.Struct, frozen=True, kw_only=True):

@@ -155,8 +155,7 @@ def _due(state: State, slot: Slot, vip: Vip, holder: str | None, order: list[str
     wanted = slot.wanted[vip]
     free = max(_free_at(state, wanted.want, holder), slot.free_from, state.not_before, wanted.since)
     former = node_of(holder) if holder is not None else ""
-    turn = [node for node in order if vip not in _refuses(state, node)]
-    turn.sort(key=lambda node: node != former)
+    turn = placement.lean((node for node in order if vip not in _refuses(state, node)), wanted.want.leaning, former=former)
     rank = turn.index(state.node) if state.node in turn else len(turn)
     return free + placement.delay_s(rank)
 
@@ -249,7 +248,8 @@ def _heir(state: State, slot: Slot, vip: Vip, scene: Scene) -> str:
     """The living incarnation that is to hold a VIP after us; "" when nobody asks for it or nobody is there."""
     if not _want(slot, vip).asked:
         return ""
-    for node in placement.order(slot.number, scene.alive, scene.loads, total=scene.total):
+    order = placement.order(slot.number, scene.alive, scene.loads, total=scene.total)
+    for node in placement.lean(order, _want(slot, vip).leaning, former=""):
         if node != state.node and vip not in _refuses(state, node):
             return scene.alive[node]
     return ""

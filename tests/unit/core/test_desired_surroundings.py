@@ -2,7 +2,9 @@
 
 import pytest
 
-from kvip.core.desired import ADDRESSES_ANNOTATION, Rules, Surroundings, interpret
+from kvip.core.addresses import Surroundings
+from kvip.core.annotations import ADDRESSES
+from kvip.core.desired import Rules, interpret
 from kvip.core.model import Vip
 from kvip.core.objects import ObjectMeta, Service, ServiceSpec
 
@@ -14,7 +16,7 @@ AROUND = Surroundings(
 
 
 def ask(addresses):
-    metadata = ObjectMeta(name="web", namespace="shop", uid="u1", annotations={ADDRESSES_ANNOTATION: addresses})
+    metadata = ObjectMeta(name="web", namespace="shop", uid="u1", annotations={ADDRESSES: addresses})
     return interpret(Service(metadata=metadata, spec=ServiceSpec(type="LoadBalancer")), RULES, AROUND)
 
 

@@ -5,11 +5,11 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvip.core.annotations import IGNORE_SECURITY
 from kvip.core.desired import Rules, Surroundings, interpret
 from kvip.core.objects import ObjectMeta, Service, ServicePort, ServiceSpec
 from kvip.core.service_rules import (
     COMMENT_BYTES,
-    IGNORE_SECURITY_ANNOTATION,
     PROTOCOLS,
     compile_rules,
     faults,
@@ -21,7 +21,7 @@ VIP, VIP6 = "192.0.2.7", "2001:db8::7"
 
 
 def service(*ports, name="web", uid=UID1, ignore=None):
-    annotations = {"kube-vip.io/loadbalancerIPs": VIP, **({} if ignore is None else {IGNORE_SECURITY_ANNOTATION: ignore})}
+    annotations = {"kube-vip.io/loadbalancerIPs": VIP, **({} if ignore is None else {IGNORE_SECURITY: ignore})}
     return Service(
         metadata=ObjectMeta(name=name, namespace="default", uid=uid, annotations=annotations),
         spec=ServiceSpec(type="LoadBalancer", ports=tuple(ServicePort(protocol=protocol, port=port) for protocol, port in ports)),
@@ -73,7 +73,7 @@ def test_ports_that_no_rule_can_name_stay_closed_and_are_told_with_the_annotatio
     told = faults(odd)
     assert len(told) == 4
     assert "'yes please'" in told[0]
-    assert IGNORE_SECURITY_ANNOTATION in told[0]
+    assert IGNORE_SECURITY in told[0]
     assert ["70000/TCP" in told[1], "0/TCP" in told[2], "443/QUIC" in told[3]] == [True] * 3
     assert faults(service(("TCP", 80), ignore="true")) == ()
 
@@ -122,7 +122,7 @@ any_service = st.builds(
         name=st.text(max_size=80),
         namespace=st.text(max_size=80),
         uid=st.text(max_size=40),
-        annotations=st.one_of(st.none(), st.dictionaries(st.just(IGNORE_SECURITY_ANNOTATION), st.text(max_size=80))),
+        annotations=st.one_of(st.none(), st.dictionaries(st.just(IGNORE_SECURITY), st.text(max_size=80))),
     ),
     spec=st.builds(ServiceSpec, ports=st.one_of(st.none(), st.lists(any_port, max_size=6).map(tuple))),
 )

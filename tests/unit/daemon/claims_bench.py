@@ -7,6 +7,7 @@ import msgspec
 from kvip.clock import ManualClock
 from kvip.core.election.heartbeat import About, Nic
 from kvip.core.election.lease import Timers
+from kvip.core.election.placement import ALIKE
 from kvip.core.objects import Lease, LeaseSpec, ObjectMeta
 from kvip.daemon.claims_loop import ClaimsLoop
 from kvip.daemon.claims_requests import ClaimsRequests
@@ -128,6 +129,9 @@ class Hands:
 
     def shown(self, vip):
         return False
+
+    def leaning(self, vip):
+        return ALIKE
 
     def renewed(self, until):
         self.armed.append((self.clock.now(), until))

@@ -81,6 +81,16 @@ class StatusBook:
         self.written.append((service.metadata.uid, [entry.ip or entry.hostname for entry in entries]))
 
 
+class HostBook:
+    """The port of `HostWriter`: (uid, the node it is to name), in order."""
+
+    def __init__(self):
+        self.written = []
+
+    def set_host(self, service, node):
+        self.written.append((service.metadata.uid, node))
+
+
 class EventBook:
     """The port of `EventWriter`: (reason, uid, message), in order."""
 

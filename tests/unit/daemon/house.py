@@ -10,18 +10,21 @@ from kvip.clock import ManualClock
 from kvip.core.desired import Rules
 from kvip.core.facts import Facts
 from kvip.core.ledger import Ledger
+from kvip.core.siting import NodeRules
 from kvip.daemon.binding import Binding
 from kvip.daemon.demand import NodeDemand
 from kvip.daemon.desire import Desire
 from kvip.daemon.executor import Executor
 from kvip.daemon.firewall import Firewall
 from kvip.daemon.guard import Guard
+from kvip.daemon.hosts import HostNotes
 from kvip.daemon.outcome import Outcome
 from kvip.daemon.publisher import Publisher
 from kvip.daemon.reconcile_loop import ReconcileLoop
 from kvip.daemon.supervision import Heartbeats
 from kvip.daemon.turn import Turn
 from kvip.daemon.upkeep import Upkeep
+from kvip.daemon.whereabouts import Whereabouts
 from kvip.daemon.wires import DaemonWires
 from tests.unit.daemon.conflict_bench import ClockLoop
 from tests.unit.daemon.fake_ports import (
@@ -33,6 +36,7 @@ from tests.unit.daemon.fake_ports import (
     Cache,
     EventBook,
     FakeSwitch,
+    HostBook,
     Kernel,
     StatusBook,
 )
@@ -98,10 +102,14 @@ class NoQuestions:
         self.asked.append(list(vips))
 
 
+ANY_NODE = NodeRules()
+
+
 class House:
     """One node, named n1, with VIPs on eth0."""
 
-    def __init__(self, *, weak=False, audit_interval_s=60.0, table=None):
+    def __init__(self, *, weak=False, audit_interval_s=60.0, table=None, one_holder=False, node_rules=ANY_NODE, updates=True, **terms):
+        self.one_holder, self.node_rules, self.updates, self.terms = one_holder, node_rules, updates, terms
         self.log = []
         self.clock = ManualClock()
         self.started_at = self.clock.now()
@@ -117,7 +125,7 @@ class House:
         self.announcer = Announcements(self.log)
         self.elector = FakeElector(self)
         self.wires = DaemonWires(self)
-        self.status, self.events = StatusBook(), EventBook()
+        self.status, self.hosts, self.events = StatusBook(), HostBook(), EventBook()
         self.renewals = []
         self.ledger_changes = []
         self.services, self.slices, self.nodes = Cache(), Cache(), Cache()
@@ -147,11 +155,20 @@ class House:
             progress=lambda: self.heartbeats.beat("reconcile"),
             catch_up=self._catch_up,
         )
+        hosts = HostNotes(
+            self.hosts,
+            node="n1",
+            clock=self.clock,
+            announces=lambda vip: self.publisher.announces(vip),
+            elsewhere=lambda vip: self.elector.elsewhere(vip),
+            speaks=self.wires.speaks,
+        )
         self.publisher = Publisher(
             node="n1",
             ledger=self.ledger,
             services=lambda: self.services.store,
-            status=self.status,
+            status=self.status if self.updates else None,
+            hosts=hosts if self.updates else None,
             events=self.events,
             speaks=self.wires.speaks,
             clock=self.clock,
@@ -160,12 +177,13 @@ class House:
         self.desire = Desire(
             ledger=self.ledger,
             services=self.services,
-            slices=self.slices,
             nodes=self.nodes,
+            whereabouts=Whereabouts(slices=self.slices, nodes=self.nodes, node="n1", rules=self.node_rules),
             facts=self.facts,
             reserved=self.reserved,
-            rules=Rules(load_balancer_class="kube-vip.io/kube-vip-class"),
+            rules=Rules(load_balancer_class="kube-vip.io/kube-vip-class", **self.terms),
             node="n1",
+            one_holder=self.one_holder,
             clock=self.clock,
             publisher=self.publisher,
             on_ledger_changed=lambda: self.ledger_changes.append(self.clock.now()),
@@ -266,7 +284,11 @@ class House:
     def read(self, *services):
         """These Services exist, and are read one by one; returns the VIPs that are to be looked at again."""
         self.apply(*services)
-        return set().union(*(self.desire.read(f"{each.metadata.namespace}/{each.metadata.name}") for each in services))
+        return set().union(*(self.look(f"{each.metadata.namespace}/{each.metadata.name}") for each in services))
+
+    def look(self, key=WEB):
+        """Read this Service; returns the VIPs that are to be looked at again."""
+        return self.desire.read([key])
 
     def delete(self, key=WEB):
         del self.services.store[key]

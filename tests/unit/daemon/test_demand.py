@@ -79,7 +79,7 @@ def test_a_status_that_shows_the_vip_is_passed_on(house):
     house.read(service(VIP, shows=[VIP]))
     assert house.demand.shown(VIP)
     house.delete(WEB)
-    house.desire.read(WEB)
+    house.look(WEB)
     assert not house.demand.shown(VIP)
 
 

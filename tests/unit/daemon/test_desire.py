@@ -16,7 +16,7 @@ def house():
 
 def read_gone(house, key=WEB):
     house.delete(key)
-    return house.desire.read(key)
+    return house.look(key)
 
 
 def uids(house, vip=VIP):
@@ -88,7 +88,7 @@ def test_a_service_that_is_known_by_its_claim_alone_is_read_too(house):
     house.read(service(VIP))
     del house.services.store[WEB]
     assert house.desire.known_services() == {WEB}
-    house.desire.read(WEB)
+    house.look(WEB)
     assert house.desire.known_services() == set()
 
 
@@ -105,7 +105,7 @@ def test_after_any_life_the_ledger_is_what_the_existing_services_ask_for(lives):
             house.services.store.pop(key, None)
         else:
             house.services.store[key] = service(*sorted(vips), key=key, uid=f"{key}-{uid}")
-        touched = house.desire.read(key)
+        touched = house.look(key)
         after = {vip: uids(house, vip) for vip in (VIP, OTHER, THIRD)}
         assert {vip for vip in after if after[vip] != before[vip]} <= touched
     for vip in (VIP, OTHER, THIRD):
@@ -207,7 +207,7 @@ def slices(house, *pieces):
     for piece in pieces:
         key = f"{piece.metadata.namespace}/{piece.metadata.name}"
         house.slices.store[key] = piece
-        house.desire.slice_changed(key)
+        house.desire.whereabouts.slice_changed(key)
 
 
 def test_policy_local_makes_a_vip_eligible_only_where_an_endpoint_is(house):
@@ -251,12 +251,12 @@ def test_a_slice_that_moves_serves_its_former_service_no_more(house):
 
 def test_a_slice_that_moves_or_goes_concerns_its_former_service_too(house):
     house.slices.store["default/x"] = endpoints("x", "n1")
-    assert house.desire.slice_changed("default/x") == {WEB}
+    assert house.desire.whereabouts.slice_changed("default/x") == {WEB}
     house.slices.store["default/x"] = endpoints("x", "n1", of="api")
-    assert house.desire.slice_changed("default/x") == {WEB, API}
+    assert house.desire.whereabouts.slice_changed("default/x") == {WEB, API}
     del house.slices.store["default/x"]
-    assert house.desire.slice_changed("default/x") == {API}
-    assert house.desire.slice_changed("default/x") == set()
+    assert house.desire.whereabouts.slice_changed("default/x") == {API}
+    assert house.desire.whereabouts.slice_changed("default/x") == set()
 
 
 # -- status that is ours to remove -------------------------------------------------------------------------------------

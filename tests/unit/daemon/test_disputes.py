@@ -200,7 +200,7 @@ def test_a_conflict_of_a_vip_that_is_no_longer_this_nodes_is_forgotten(bench, en
         assert bench.disputes.watch.conflicting(VIP) == STRANGER
         if end == "service gone":
             bench.house.delete()
-            bench.house.desire.read("default/web")
+            bench.house.look("default/web")
         else:
             bench.house.elector.permits = {OTHER}
             bench.house.announcer.stop(VIP)

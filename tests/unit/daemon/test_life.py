@@ -31,6 +31,7 @@ class Daemon:
         self.monitor = SimpleNamespace(run=self.component("monitor"))
         self.caches = SimpleNamespace(components=lambda: {"informer-services": self.component("informer-services")}, names=lambda: ())
         self.status = SimpleNamespace(run=self.component("status"))
+        self.hosts = SimpleNamespace(run=self.component("annotations"))
         self.events = SimpleNamespace(run=self.component("events"), drain=self.drain)
         self.journal = SimpleNamespace(run=self.component("journal"), flush=self.flush)
         self.announcer = SimpleNamespace(run=self.component("announcer"))
@@ -133,6 +134,7 @@ def test_every_part_runs_until_then(daemon):
         "monitor",
         "informer-services",
         "status",
+        "annotations",
         "events",
         "journal",
         "announcer",

@@ -28,7 +28,7 @@ def let_go(house, vip=VIP, reason="no claimant", problem="", keeps=False):
 
 def gone(house, key=WEB):
     house.delete(key)
-    house.desire.read(key)
+    house.look(key)
 
 
 def value(metric):

@@ -87,7 +87,7 @@ def test_a_recreated_service_is_told_of_its_vip_though_the_first_frame_left_befo
     house.read(service(VIP, uid="uid-1"))
     house.services.store[WEB] = service(VIP, uid="uid-2")
     house.publisher.announced(VIP, "eth0")
-    house.desire.read(WEB)
+    house.look(WEB)
     assert ("VIPBound", "uid-2") in house.events.told()
 
 
@@ -187,7 +187,7 @@ def test_removals_of_a_service_that_is_gone_do_not_concern_its_successor(house):
     house.read(service(VIP, THIRD))
     house.read(service(THIRD))
     house.delete()
-    house.desire.read(WEB)
+    house.look(WEB)
     house.read(service(THIRD, uid="uid-2", shows=[VIP, THIRD]))
     assert house.status.written == []
 

@@ -25,7 +25,7 @@ async def test_a_vip_nobody_asks_for_is_let_go_of_before_another_is_taken(house)
     house.read(service(VIP))
     await house.act()
     house.delete(WEB)
-    house.desire.read(WEB)
+    house.look(WEB)
     house.read(service(OTHER, key=API, uid="uid-2"))
     did = await house.act(OTHER, VIP)
     assert did == [("stop", VIP), ("delete", VIP), ("remove", ""), ("admit", ""), ("add", OTHER), ("start", OTHER)]
@@ -45,7 +45,7 @@ async def test_i5_while_the_caches_are_not_current_nothing_is_withdrawn_nor_take
     house.read(service(VIP))
     await house.act()
     house.delete(WEB)
-    house.desire.read(WEB)
+    house.look(WEB)
     house.read(service(OTHER, key=API, uid="uid-2"))
     house.services.current = False
     assert await house.act(VIP, OTHER) == []
@@ -106,7 +106,7 @@ async def test_k6_an_address_of_kube_proxy_is_no_conflict_and_the_vip_is_bound_b
     await house.act()
     assert set(house.kernel.table.values()) == {proxys, marked()}
     house.delete(WEB)
-    house.desire.read(WEB)
+    house.look(WEB)
     await house.act()
     assert list(house.kernel.table.values()) == [proxys]
     assert "VIPConflict" not in house.events.warnings
@@ -151,6 +151,6 @@ async def test_a_probe_found_free_after_the_service_went_binds_nothing(house):
     house.asking.unasked = {VIP}
     await house.act()
     house.delete(WEB)
-    house.desire.read(WEB)
+    house.look(WEB)
     house.asking.unasked = set()
     assert await house.act() == []

@@ -58,7 +58,7 @@ async def test_t5_a_refusal_ends_with_the_last_claim(house):
     for _ in range(3):
         await house.act()
     house.delete(WEB)
-    house.desire.read(WEB)
+    house.look(WEB)
     await house.act()
     house.read(service(VIP))
     assert await refusals(house, 2) == [False, False]
@@ -91,7 +91,7 @@ async def test_what_cannot_be_removed_is_tried_again_and_is_no_refusal(house):
     house.read(service(VIP))
     await house.act()
     house.delete(WEB)
-    house.desire.read(WEB)
+    house.look(WEB)
     house.kernel.refuse[VIP] = errno.EPERM
     for _ in range(5):
         assert ("refused", VIP) not in await house.act()

@@ -108,7 +108,7 @@ def test_k6_vips_that_kube_proxy_made_local_go_to_the_others_while_a_service_of_
     house.wires.tick()
     assert house.switch.other == {VIP, OTHER}
     house.delete(WEB)
-    house.desire.read(WEB)
+    house.look(WEB)
     house.wires.tick()
     assert house.switch.other == {OTHER}
     house.facts.note_gone(unmarked(OTHER, index=IPVS0.index, prefix=32))

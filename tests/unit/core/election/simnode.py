@@ -159,7 +159,11 @@ class Node:
 
     def want(self, vip):
         return Want(
-            asked=vip in self.asked, able=vip in self.asked and vip in self.able, shown=vip in self.world.shown, held=vip in self.bound
+            asked=vip in self.asked,
+            able=vip in self.asked and vip in self.able,
+            shown=vip in self.world.shown,
+            held=vip in self.bound,
+            leaning=self.world.leaning,
         )
 
     def turn(self):

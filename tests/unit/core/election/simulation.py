@@ -11,6 +11,7 @@ import itertools
 import random
 
 from kvip.core.election import claims
+from kvip.core.election.placement import ALIKE
 from kvip.core.model import Vip
 from tests.unit.core.election.simnode import Node
 from tests.unit.core.election.simserver import Server
@@ -44,6 +45,7 @@ class World:
         self.now = 0.0
         self.heap = []
         self.order = itertools.count()
+        self.leaning = ALIKE
         self.nodes = []
         self.server = Server(self)
         self.vips = [Vip(f"192.0.2.{number}") for number in range(1, vips + 1)]

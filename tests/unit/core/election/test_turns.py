@@ -63,6 +63,36 @@ def test_t5_a_candidate_that_does_not_take_lets_the_next_have_its_turn():
     assert {first, second} == {b, c}
 
 
+@pytest.mark.parametrize("name", ["b", "c"])
+def test_t5_a_preferred_node_takes_first_and_takes_nothing_that_is_held(name):
+    world, a, *_ = settled("a", "b", "c")
+    world.leaning = placement.Leaning(tiers=(frozenset({name}),))
+    world.run(2 * D)
+    assert a.acts() == set(world.vips), "preference alone moves nothing"
+    a.kill()
+    world.until(lambda: all(world.holders(vip) for vip in world.vips) and not a.acts(), limit_s=2 * D)
+    assert world.node(name).acts() == set(world.vips)
+
+
+def test_t5_a_preferred_node_that_does_not_take_lets_the_others():
+    world, a, b, c = settled("a", "b", "c", vips=1)
+    world.leaning = placement.Leaning(fit=frozenset({"c"}), tiers=(frozenset({"c"}),))
+    c.hold = lambda op: op.purpose == "claim"
+    a.release()
+    assert 0.15 <= world.until(lambda: b.acts() == set(world.vips), limit_s=2.0) < 0.5
+
+
+def test_t5_a_vip_is_handed_over_to_a_node_that_could_hold_it():
+    world, a, b, c = settled("a", "b", "c", vips=1)
+    second = world.node(first_turn(world.vips[0], "bc")[1])
+    world.leaning = placement.Leaning(fit=frozenset({second.name}))
+    for node in (a, b, c):
+        node.able = set(world.vips) if node is second else set()
+        node.soon()
+    assert world.until(lambda: second.acts() == set(world.vips), limit_s=2.0) < 0.15
+    assert not world.sent(second, purpose="claim"), "it was given, not taken"
+
+
 def test_t5_a_node_that_comes_back_takes_nothing_back():
     world, a, b = settled("a", "b")
     a.kill()

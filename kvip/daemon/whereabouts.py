@@ -1,0 +1,109 @@
+"""Where VIPs may be held, as the caches of EndpointSlices and Nodes say now.
+
+Input: the two caches, wishes. Output: what `core.siting` makes of them, and which Services a change concerns. It must not interpret
+Services, nor decide who holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kvip.core import selectors, siting
+from kvip.core.desired import Wish
+from kvip.core.election.placement import ALIKE, Leaning
+from kvip.core.model import ServiceKey
+from kvip.core.objects import EndpointSlice, Node
+from kvip.core.selectors import Preference
+from kvip.core.siting import SERVICE_NAME_LABEL, Choice, Endpoints, NodeRules, Site
+from kvip.kube.informer import Informer
+
+
+class Whereabouts:
+    """Indexes the slices by Service; keeps what was last known of the labels of Nodes."""
+
+    def __init__(self, *, slices: Informer[EndpointSlice], nodes: Informer[Node], node: str, rules: NodeRules) -> None:
+        self._slices = slices
+        self._nodes = nodes
+        self._node = node
+        self._rules = rules
+        self._slices_of: dict[ServiceKey, set[str]] = {}
+        self._service_of: dict[str, ServiceKey] = {}
+        self._judged: dict[str, tuple[Mapping[str, str], str]] = {}
+        self.version = 0
+        """Grows with each change that an answer may hang on."""
+
+    @property
+    def synced(self) -> bool:
+        """Are the endpoints known?"""
+        return self._slices.synced
+
+    def slice_changed(self, key: str) -> set[ServiceKey]:
+        """An EndpointSlice changed: returns the Services it belonged and belongs to, by the name in its label."""
+        self.version += 1
+        piece: EndpointSlice | None = self._slices.store.get(key)
+        before = self._service_of.pop(key, None)
+        if before is not None:
+            self._slices_of[before].discard(key)
+            if not self._slices_of[before]:
+                del self._slices_of[before]
+        name = (piece.metadata.labels or {}).get(SERVICE_NAME_LABEL) if piece else None
+        if piece is None or not name:
+            return {before} if before is not None else set()
+        service = ServiceKey(f"{piece.metadata.namespace}/{name}")
+        self._service_of[key] = service
+        self._slices_of.setdefault(service, set()).add(key)
+        return {service} if before is None else {service, before}
+
+    def node_changed(self, name: str) -> bool:
+        """A Node changed: is it another one for the question where VIPs may be held?"""
+        node: Node | None = self._nodes.store.get(name)
+        before = self._judged.pop(name, None)
+        if node is not None:
+            self._judged[name] = (node.metadata.labels or {}, siting.exclusion(node, self._rules))
+        changed = before != self._judged.get(name)
+        self.version += changed
+        return changed
+
+    def exclusion(self) -> str:
+        """Why this node is to hold no VIPs, by its Node object; "" = it may."""
+        return siting.exclusion(self._nodes.store.get(self._node), self._rules)
+
+    def endpoints(self, service: ServiceKey) -> Endpoints:
+        """What the slices of a Service say."""
+        return siting.gather(self._slices.store[key] for key in self._slices_of.get(service, ()))
+
+    def choose(self, claimants: Iterable[Wish]) -> Choice:
+        """Where a VIP of these Services (oldest first) may be held."""
+        return siting.choose([self.site(wish) for wish in claimants])
+
+    def site(self, wish: Wish) -> Site:
+        """What one claimant asks of the node."""
+        if wish.node_selector is None:
+            return Site(service=wish.key, readable=False)
+        nodes: frozenset[str] | None = None
+        if wish.local_only or wish.needs_endpoints:
+            if not self._slices.synced:
+                return Site(service=wish.key, known=False)
+            endpoints = self.endpoints(wish.key)
+            if wish.needs_endpoints and not endpoints.any:
+                return Site(service=wish.key, nodes=frozenset())
+            if wish.local_only and not endpoints.placeless:
+                nodes = frozenset(node for node in endpoints.nodes if not self._excluded(node))
+        if wish.node_selector:
+            fit = frozenset(node for node in selectors.matching(wish.node_selector, self._labels()) if not self._excluded(node))
+            nodes = fit if nodes is None else nodes & fit
+        return Site(service=wish.key, nodes=nodes)
+
+    def leaning(self, claimants: Iterable[Wish], choice: Choice) -> Leaning:
+        """Which nodes are to take the VIP first: those that may hold it, in the order of the oldest Service that has one."""
+        prefers = next((wish.prefers for wish in claimants if wish.prefers != Preference()), None)
+        if prefers is None and choice.nodes is None:
+            return ALIKE
+        tiers = selectors.tiers(prefers, self._labels()) if prefers is not None else ()
+        return Leaning(fit=choice.nodes, tiers=tiers)
+
+    def _excluded(self, name: str) -> bool:
+        return bool(siting.exclusion(self._nodes.store.get(name), self._rules))
+
+    def _labels(self) -> dict[str, Mapping[str, str]]:
+        return {name: node.metadata.labels or {} for name, node in self._nodes.store.items()}
