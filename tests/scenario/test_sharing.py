@@ -7,7 +7,6 @@ import time
 from lab.cluster import ADDRESSES, Cluster, now, wait
 from lab.scene import NO_GAP_S
 
-EVERY_MODE = True
 VIP, OTHER = "10.10.0.200", "10.10.0.201"
 
 

@@ -11,7 +11,6 @@ from lab.cluster import Cluster, wait
 from lab.endpoints import endpoints_of
 from lab.realapi import RealApi, vip_host_rbac
 
-EVERY_MODE = True
 VIP, VIP6 = "10.10.0.200", "fd00:10::200"
 KEY = "kube-vip.io/vipHost"
 
