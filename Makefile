@@ -44,7 +44,7 @@ soak-short: $(READY) ## a minute of random operations and faults, fixed seed
 
 test: check unit netns scenario soak-short ## everything that needs no further download
 
-assets: ## build etcd, kube-apiserver and kubectl into ~/.cache/kvip (once, about 10 minutes)
+assets: ## build etcd, kube-apiserver, kubectl and the client-go peer into ~/.cache/kvip (once, about 10 minutes)
 	@lab/assets/build.sh
 
 test-real: $(READY) ## the scenario tests against the real API server

@@ -17,7 +17,7 @@ import msgspec
 from kvip.errors import ConfigError
 from kvip.settings import OPTIONS
 
-Treatment = Literal["none", "warned", "refused"]
+Treatment = Literal["none", "followed", "warned", "refused"]
 When = Literal["set", "true", "false", "not /32,/128"]
 
 
@@ -59,10 +59,6 @@ FOREIGN: tuple[Foreign, ...] = (
         "refused",
         "true",
         {
-            "svc_election": "a Lease per Service (`election=per-service`) is not available in this version, and running it as `global` "
-            "would let two nodes hold one VIP (split brain); set svc_election=false on every node, kube-vip's too",
-            "per_service_election_on_demand": "a Lease for some Services only is not available in this version; set it to false on "
-            "every node, kube-vip's too",
             "cp_enable": "kvip does not hold the control plane's VIP; leave it to a kube-vip without svc_enable, and set cp_enable=false",
             "bgp_enable": "kvip announces by ARP and NDP only; set bgp_enable=false",
             "vip_routingtable": "kvip announces by ARP and NDP only; set vip_routingtable=false",
@@ -98,7 +94,6 @@ FOREIGN: tuple[Foreign, ...] = (
         "warned",
         "true",
         {
-            "vip_loseleadership": "kvip does not give up a VIP when a NIC loses its link",
             "vip_allow_interface_not_up": "kvip has `wait-for-interface` for a NIC that is not there yet",
             "enable_node_labeling": "kvip writes no labels to Nodes",
             "egress_withnftables egress_enableinternalsnat egress_clean EGRESS_CLEAN": "egress through a VIP is not available",
@@ -116,6 +111,14 @@ FOREIGN: tuple[Foreign, ...] = (
         },
     ),
     *_table(
+        "followed",
+        "true",
+        {
+            "svc_election": "chooses `election=per-service`, unless `election` is set",
+            "vip_loseleadership": "kvip always hands its VIPs over when their NIC is without carrier for 0.5 s",
+        },
+    ),
+    *_table(
         "none",
         "set",
         {
@@ -128,7 +131,7 @@ FOREIGN: tuple[Foreign, ...] = (
             _BGP: "concerns BGP",
             _ROUTES: "concerns the routing-table mode",
             "dns_mode dhcp_mode dhcp_backoff_attempts": "a VIP that is a name or asks for DHCP is refused with an Event on its Service",
-            "vip_loseleadership_timeout_seconds": "concerns vip_loseleadership",
+            "vip_loseleadership_timeout_seconds": "it is 0.5 s, see vip_loseleadership",
             "vip_skipdad": "kvip's election replaces duplicate address detection; it never waits for it",
             "vip_interfaceloglobal": "kvip's addresses have global scope",
             "enable_endpoints": "kvip reads EndpointSlices",
@@ -168,7 +171,7 @@ def judge(environ: Mapping[str, str]) -> tuple[str, ...]:
     warnings: list[str] = []
     for foreign in FOREIGN:
         text = environ.get(foreign.name, "")
-        if not text or foreign.treatment == "none" or not _holds(foreign, text):
+        if not text or foreign.treatment == "none" or not _holds(foreign, text) or foreign.treatment == "followed":
             continue
         if foreign.treatment == "refused":
             raise ConfigError(foreign.name, foreign.note, source=f"variable {foreign.name}")

@@ -174,7 +174,10 @@ def _resolve(
     """Replace "not set" and "automatic" by what they stand for."""
     # Node names are lower-case (RFC 1123 subdomains); kubelet lower-cases the hostname for its own.
     values["node_name"] = str(values["node_name"] or hostname).lower()
-    values["election"] = _election(str(values["election"]), given, environ)
+    values["election"] = _election(str(values["election"]), environ, on_demand=bool(values["per_service_on_demand"]))
+    if values["per_service_on_demand"] and values["election"] == "claims":
+        problem = "a Lease for some Services goes with election=global; set that, or unset this, on every node"
+        raise ConfigError("per-service-on-demand", problem, source=given["per_service_on_demand"].source)
     if values["metrics_address"] == "off":
         values["metrics_address"] = ""
     values["kubeconfig"] = _kubeconfig(str(values["kubeconfig"]), given.get("kubeconfig"), environ, files)
@@ -183,17 +186,13 @@ def _resolve(
         _check_pod_namespace(str(namespace.value), files)
 
 
-def _election(mode: str, given: Mapping[str, _Given], environ: Mapping[str, str]) -> str:
+def _election(mode: str, environ: Mapping[str, str], *, on_demand: bool) -> str:
     """The mode that was set; else the one that kube-vip's variables mean; else `claims` (PROTOCOL G5)."""
-    if mode == "per-service":
-        problem = (
-            "'per-service' is not available in this version, and running it as another mode would let two nodes hold one VIP "
-            "(split brain); set election=claims or election=global on every node"
-        )
-        raise ConfigError("election", problem, source=given["election"].source)
     if mode:
         return mode
-    return "global" if any(value and name.startswith(("vip_", "svc_")) for name, value in environ.items()) else "claims"
+    if parse_bool(environ.get("svc_election", "")):
+        return "per-service"
+    return "global" if on_demand or any(value and name.startswith(("vip_", "svc_")) for name, value in environ.items()) else "claims"
 
 
 def _refuse_contradiction(election: _Given | None, environ: Mapping[str, str]) -> None:
@@ -284,6 +283,6 @@ def _meaning(option: Option) -> str:
 
 
 def _treatment(foreign: Foreign) -> str:
-    word = {"none": "no effect", "warned": "warning", "refused": "refused"}[foreign.treatment]
+    word = {"none": "no effect", "followed": "followed", "warned": "warning", "refused": "refused"}[foreign.treatment]
     when = {"set": "", "true": " when true", "false": " when false", "not /32,/128": " unless `32`, `128` or both"}[foreign.when]
     return word + when

@@ -52,9 +52,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["", "global", "claims", "per-service"],
         _meta(
             "Who decides which node holds a VIP; the same on all nodes. `claims`: each VIP has its own holder; one Lease per node and a "
-            "few records. `global`: one Lease for all VIPs, shared with kube-vip. `per-service` is not available in this version and is "
-            "refused.",
-            shown_default="`global` where one of kube-vip's `vip_*` or `svc_*` variables is set, else `claims`",
+            "few records. `global`: one Lease for all VIPs, shared with kube-vip. `per-service`: a Lease for each Service, with kube-vip's "
+            "names; needs the right to read and write Leases in all namespaces, a node holds at most 128, and each costs a write per "
+            "`retry-period`.",
+            shown_default="`per-service` where kube-vip's `svc_election` is true, else `global` where one of its `vip_*` or `svc_*` "
+            "variables is set, else `claims`",
         ),
     ] = ""
     members: Annotated[
@@ -64,6 +66,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "each member watches every member's heartbeat, so a large cluster is better off with a few."
         ),
     ] = ""
+    per_service_on_demand: Annotated[
+        bool,
+        _meta(
+            'With election `global`: a Service with the annotation `kube-vip.io/forcePerServiceElection: "true"` has a Lease of its own.',
+            alias=("per_service_election_on_demand",),
+        ),
+    ] = False
     lease_name: Annotated[str, _meta("Name of the Lease of election `global`; the same on all nodes.", alias=("svc_leasename",))] = (
         "plndr-svcs-lock"
     )

@@ -46,6 +46,9 @@ class ApiHost(Protocol):
     def stop(self) -> None:
         """End everything and remove the files; may be called twice."""
 
+    def allow_service_leases(self, allowed: bool, /) -> None:
+        """User `kvip` may, or may not any more, read and write Leases in all namespaces."""
+
     def restart_api(self, *, down_s: float = 0.0) -> None:
         """Kill the server, leave it down for `down_s`, start it on the same address with the same objects; return when ready."""
 

@@ -26,6 +26,8 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 LEASE = f"{LEASES}/plndr-svcs-lock"
 POLL_S = 0.002
 CLAIMS, GLOBAL = "claims", "global"
+PER_SERVICE = "per-service"
+SERVICE_LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 
 
 def now() -> float:
@@ -91,6 +93,7 @@ class Cluster:
                 node.stop()
             node.env["KVIP_ELECTION"] = mode
         self.mode = mode
+        self.api.allow_service_leases(mode == PER_SERVICE)
 
     @contextmanager
     def joined_by(self, name: str) -> Iterator[NodeProcess]:
@@ -158,7 +161,9 @@ class Cluster:
         return found[0]
 
     def own_lease(self, node: NodeProcess) -> str:
-        """The path of the Lease by which a node that holds VIPs stays a holder."""
+        """The path of the Lease by which a node that holds VIPs (with a Lease per Service: that of `web`) stays a holder."""
+        if self.mode == PER_SERVICE:
+            return f"{SERVICE_LEASES}/kubevip-web"
         return LEASE if self.mode == GLOBAL else f"{LEASES}/kvip-node-{node.node}"
 
     def incarnation(self, node: NodeProcess) -> str:

@@ -53,7 +53,8 @@ def _sigstop_short(scene: Scene) -> None:
     scene.holder.freeze()
     try:
         time.sleep(SILENT_S + 0.4)
-        scene.silent_since(now() - SILENT_S - 0.4, "silent while frozen", bound_s=SILENT_S)
+        mac = scene.cluster.lan.mac(scene.holder.node)
+        scene.silent_since(now() - SILENT_S - 0.4, "silent while frozen", bound_s=SILENT_S, by=mac)
     finally:
         scene.holder.thaw()
     scene.answered(timeout_s=TAKE_OVER_S)

@@ -19,7 +19,7 @@ from pathlib import Path
 from kvip import __version__
 from kvip.errors import KvipError
 from lab.apihost import ApiHost
-from lab.cluster import CLAIMS, GLOBAL, Cluster
+from lab.cluster import CLAIMS, GLOBAL, PER_SERVICE, Cluster
 from lab.embeddedapi import EmbeddedApi
 from lab.faults import TABLE
 from lab.lan import API_IP, Lan
@@ -35,6 +35,7 @@ INCUMBENT = {
     "Service deleted while every daemon is dead": "answered for ever",
     "ip addr del of a VIP": "back after 1.8 s",
 }
+MODES = (CLAIMS, GLOBAL, PER_SERVICE)
 HEAD = ("fault", "mode", "two answers (s)", "longest silence (s)", "bound (s)", "left behind", "also timed (s)", "incumbent")
 
 
@@ -84,11 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; 1 when a bound was missed."""
     parser = argparse.ArgumentParser(prog="python -m lab.faulttable", description="Inflict every fault and print what it did.")
     parser.add_argument("--api", choices=("real", "embedded"), default="real")
-    parser.add_argument("--mode", action="append", choices=(CLAIMS, GLOBAL), help="default: both")
+    parser.add_argument("--mode", action="append", choices=MODES, help="default: all")
     parser.add_argument("--only", default="", help="rows whose name contains this")
     options = parser.parse_args(argv)
     chosen = [fault for fault in TABLE if options.only in fault.name]
-    modes = options.mode or [CLAIMS, GLOBAL]
+    modes = options.mode or MODES
     servers: list[tuple[ApiHost, list[Fault]]] = [(EmbeddedApi(API_IP), [fault for fault in chosen if fault.embedded])]
     others = [fault for fault in chosen if not fault.embedded]
     if options.api == "real":

@@ -14,25 +14,23 @@ import http.client
 import json
 import os
 import pathlib
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from types import TracebackType
 
 from kvip.core.model import Address, packed
 from kvip.kernel.batches import AddressSocket
 from lab.lan import Lan
 from lab.netns import LabError
+from lab.process import LabProcess
 
 METRICS_PORT = 2112
 _REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "KVIP_NO_EXTENSIONS")
 
 
-class NodeProcess:
+class NodeProcess(LabProcess):
     """The daemon of one node; a context manager that starts it and makes sure that it is gone.
 
     `env` is added to the default settings (an empty value removes one). The state directory and the log outlive a restart.
@@ -40,15 +38,12 @@ class NodeProcess:
 
     def __init__(self, lan: Lan, node: str, *, kubeconfig: str | os.PathLike[str], work_dir: str | os.PathLike[str],
                  env: Mapping[str, str] | None = None) -> None:  # fmt: skip
+        work = pathlib.Path(work_dir)
+        super().__init__(f"kvip on {node}", lan.ns(node), log_path=work / node / "kvip.log", env={})
         self.node = node
-        self._ns = lan.ns(node)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._asked_to_end = False
         self.launcher: tuple[str, ...] = ()
         """A command that becomes the daemon, for instance in a mount namespace of its own."""
-        work = pathlib.Path(work_dir)
         self.state_dir = work / node / "state"
-        self.log_path = work / node / "kvip.log"
         self.env = {
             **{key: os.environ[key] for key in _INHERITED if key in os.environ},
             "PYTHONPATH": str(_REPOSITORY),
@@ -66,92 +61,13 @@ class NodeProcess:
         }
         self.env = {key: value for key, value in self.env.items() if value}
 
-    def __enter__(self) -> NodeProcess:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+    def _command(self) -> tuple[str, ...]:
+        return (*self.launcher, sys.executable, "-m", "kvip", "manager")
 
     def start(self) -> None:
         """Start the daemon; also after its end, with the same state directory and log."""
-        if self.running:
-            raise LabError(f"kvip on {self.node} runs already")
         self.state_dir.mkdir(parents=True, exist_ok=True)
-        self._asked_to_end = False
-        with open(self.log_path, "ab") as log_file:
-            self._process = subprocess.Popen(
-                self._ns.command(*self.launcher, sys.executable, "-m", "kvip", "manager"),
-                env=self.env, cwd=self.log_path.parent, stdin=subprocess.DEVNULL, stdout=log_file, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """The daemon's process id (nsenter has become the daemon). `LabError` before the first start."""
-        if self._process is None:
-            raise LabError(f"kvip on {self.node} was never started")
-        return self._process.pid
-
-    @property
-    def returncode(self) -> int | None:
-        """The exit code, negative = killed by that signal, None while it runs."""
-        return self._process.poll() if self._process is not None else None
-
-    @property
-    def ended_by_itself(self) -> bool:
-        """Did it end though nobody here killed or stopped it?"""
-        return self._process is not None and not self.running and not self._asked_to_end
-
-    def _signal(self, number: signal.Signals) -> None:
-        if not self.running or self._process is None:
-            raise LabError(f"kvip on {self.node} does not run (exit {self.returncode}); {self.log_path} ends: {self._log_tail()}")
-        self._process.send_signal(number)
-
-    def kill9(self) -> None:
-        """SIGKILL, and wait until the kernel has ended it."""
-        self._asked_to_end = self.running
-        self._signal(signal.SIGKILL)
-        self.wait_exit(5.0)
-
-    def stop(self, *, deadline_s: float = 5.0) -> float:
-        """SIGTERM; the seconds until the daemon ended. `LabError` after `deadline_s` (with SIGKILL), or at an exit code other than 0."""
-        began = time.monotonic()
-        self._asked_to_end = self.running
-        self._signal(signal.SIGTERM)
-        code = self.wait_exit(deadline_s)
-        if code != 0:
-            raise LabError(f"kvip on {self.node} ended with {code} at SIGTERM; {self.log_path} ends: {self._log_tail()}")
-        return time.monotonic() - began
-
-    def wait_exit(self, timeout_s: float) -> int:
-        """Wait for the end of the daemon; its exit code. `LabError` (and SIGKILL) after `timeout_s`."""
-        if self._process is None:
-            raise LabError(f"kvip on {self.node} was never started")
-        try:
-            return self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(5.0)
-            raise LabError(f"kvip on {self.node} still ran after {timeout_s:g} s, killed; log ends: {self._log_tail()}") from None
-
-    def freeze(self) -> None:
-        """SIGSTOP: as a starved or paused machine."""
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """SIGCONT."""
-        self._signal(signal.SIGCONT)
-
-    def close(self) -> None:
-        """End the daemon whatever its state (frozen too); idempotent."""
-        self._asked_to_end = True
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()  # SIGKILL ends a stopped process as well
-            self._process.wait(5.0)
+        super().start()
 
     def get(self, path: str, *, timeout_s: float = 2.0) -> tuple[int, str]:
         """GET from the daemon's metrics address, on the node: status and body. `OSError` when nothing answers."""
@@ -192,14 +108,6 @@ class NodeProcess:
     def logs(self) -> list[dict[str, object]]:
         """The log lines of all runs; what is no JSON object (a traceback) comes as {"unparsed": line}."""
         return [_log_record(line) for line in self._log_lines()]
-
-    def _log_lines(self) -> list[str]:
-        if not self.log_path.exists():
-            return []
-        return [line for line in self.log_path.read_text(errors="replace").splitlines() if line.strip()]
-
-    def _log_tail(self, lines: int = 15) -> str:
-        return "\n".join(["", *self._log_lines()[-lines:]])
 
     def marked_addresses(self) -> list[Address]:
         """The addresses on the node that carry kvip's mark, from the kernel; whether the daemon runs or not."""

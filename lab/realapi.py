@@ -101,6 +101,15 @@ def vip_host_rbac(*, user: str = "kvip") -> list[tuple[str, Json]]:
     return [(role_path, {**role, "metadata": name, "rules": rules}), (binding_path, {**binding, "metadata": name, "roleRef": reference})]
 
 
+def service_leases_rbac(*, user: str = "kvip") -> list[tuple[str, Json]]:
+    """What it needs beyond that where Services have Leases of their own."""
+    (role_path, role), (binding_path, binding) = kvip_rbac(user=user)[:2]
+    rules = [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "list", "watch", "create", "update"]}]
+    name = {"name": "kvip-service-leases"}
+    reference = {**binding["roleRef"], **name}
+    return [(role_path, {**role, "metadata": name, "rules": rules}), (binding_path, {**binding, "metadata": name, "roleRef": reference})]
+
+
 def _free_ports(count: int) -> list[int]:
     """Ports that are free on 127.0.0.1 now."""
     sockets = [socket.socket() for _ in range(count)]
@@ -175,6 +184,14 @@ class RealApi:
             self._etcd.stop()
             self._etcd = None
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def allow_service_leases(self, allowed: bool, /) -> None:
+        """Create or delete that role and its binding. Errors: LabError."""
+        for path, body in service_leases_rbac():
+            method, target = ("POST", path) if allowed else ("DELETE", f"{path}/{body['metadata']['name']}")
+            status, answer = self.request(method, target, body if allowed else None)
+            if status not in {200, 201, 404, 409}:
+                raise LabError(f"{method} {target}: {status} {answer.get('message', '')}")
 
     def kill_api(self) -> None:
         """SIGKILL to kube-apiserver; etcd keeps the objects."""

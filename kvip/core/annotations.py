@@ -18,6 +18,8 @@ ADDRESSES = "kube-vip.io/loadbalancerIPs"
 IGNORE = "kube-vip.io/ignore"
 WITHOUT_ENDPOINTS = "kube-vip.io/allow-reconcile-without-endpoints"
 IGNORE_SECURITY = "kube-vip.io/ignore-service-security"
+LEASE_NAME = "kube-vip.io/leaseName"
+FORCE_ELECTION = "kube-vip.io/forcePerServiceElection"
 NODE_SELECTOR = "kvip.io/node-selector"
 PREFERRED_NODES = "kvip.io/preferred-nodes"
 VIP_HOST = "kube-vip.io/vipHost"
@@ -66,6 +68,20 @@ SCHEMA: tuple[Annotation, ...] = (
         does="`true`: with `service-security`, every port of the addresses is let through, for all Services that share them.",
     ),
     Annotation(
+        key=LEASE_NAME,
+        treatment="read",
+        values="`name` or `namespace/name`",
+        does="Election `per-service` (and a Service that `per-service-on-demand` gives a Lease): the Lease by which the VIPs are held; "
+        "Services that name one share it. Without effect with externalTrafficPolicy Local, as for kube-vip. In the cluster's own namespaces "
+        "(`kube-*`) only for Services there.",
+    ),
+    Annotation(
+        key=FORCE_ELECTION,
+        treatment="read",
+        values=_BOOL,
+        does="`true`: with `per-service-on-demand`, the Service has a Lease of its own.",
+    ),
+    Annotation(
         key=NODE_SELECTOR,
         treatment="read",
         values="a label selector, as `kubectl -l` takes it",
@@ -86,7 +102,6 @@ SCHEMA: tuple[Annotation, ...] = (
         does="With `vip-host-annotation`: the node that holds the first of the VIPs; removed when nobody does. Never read back as state.",
     ),
     *_missing("NICs of single Services", "a NIC or `auto`; a VLAN", "serviceInterface serviceVLAN"),
-    *_missing("Leases of single Services", "a name; `true`", "leaseName forcePerServiceElection"),
     *_missing("addresses by DHCP", "", "hwaddr requestedIP loadbalancerHostname macvlanName dhcp-broadcast ddns"),
     *_missing("addresses by DHCP", "0, 1 or 2", "rp_filter", off=frozenset({""})),
     *_missing(

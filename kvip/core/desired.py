@@ -11,6 +11,7 @@ import msgspec
 from kvip.core import annotations as notes
 from kvip.core import selectors
 from kvip.core.addresses import Surroundings, family_refusal, parse, refusal
+from kvip.core.election.services import LeaseKey, Scheme, lease_of
 from kvip.core.model import ServiceKey, Uid, Vip
 from kvip.core.objects import ManagedService, Service
 from kvip.core.problem import Problem, about
@@ -37,6 +38,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """Take addresses from status.loadBalancer.ingress where nothing else names any."""
     require_endpoints: bool = False
     """With externalTrafficPolicy Cluster too, hold nothing without endpoints, as kube-vip does."""
+    leases: Scheme | None = None
+    """How Services come by Leases of their own; None = none has one."""
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     node_selector: Selector | None = ()
     """Which nodes may hold its VIPs; None = it says so in a way that cannot be read."""
     prefers: Preference = Preference()
+    lease: LeaseKey = LeaseKey("")
+    """The Lease by which its addresses are held, where Services have Leases of their own."""
 
 
 def service_key(service: Service) -> ServiceKey:
@@ -96,10 +101,13 @@ def interpret(service: Service, rules: Rules, surroundings: Surroundings) -> Wis
     source, values = _requested(service, rules)
     addresses, listed = _addresses(source, values, service, surroundings, problems)
     local_only = spec.external_traffic_policy == "Local"
-    problems += filter(None, (notes.switch(annotations, key)[1] for key in (notes.IGNORE, notes.WITHOUT_ENDPOINTS)))
+    problems += filter(None, (notes.switch(annotations, key)[1] for key in (notes.IGNORE, notes.WITHOUT_ENDPOINTS, notes.FORCE_ELECTION)))
     allowed = notes.switch(annotations, notes.WITHOUT_ENDPOINTS)[0]
     if rules.service_security:
         problems += [Problem(reason="ServiceSecurity", message=fault) for fault in faults(service)]
+    asked = lease_of(service, rules.leases) if rules.leases is not None else None
+    if asked is not None and asked.problem:
+        problems.append(Problem(reason="InvalidLeaseName", message=asked.problem))
     selector = _selector(annotations, problems)
     prefers = _preference(annotations, problems)
     return msgspec.structs.replace(
@@ -114,6 +122,7 @@ def interpret(service: Service, rules: Rules, surroundings: Surroundings) -> Wis
         needs_endpoints=rules.require_endpoints and not local_only and not allowed,
         node_selector=selector,
         prefers=prefers,
+        lease=asked.lease if asked is not None else LeaseKey(""),
     )
 
 

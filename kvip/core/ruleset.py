@@ -119,13 +119,19 @@ def document(*, nics: Sequence[str], groups: Sequence[str], places: Mapping[Vip,
     return "\n".join([*replace, *tables]) + "\n"
 
 
+def growth(*, nics: Sequence[str], groups: Sequence[str]) -> str:
+    """The nft(8) document that adds lease groups, with nothing alive, to the tables that `document` made for these NICs."""
+    places = {"arp": _arp_places(nics, groups), "inet": _inet_places(nics, groups), "netdev": []}
+    return "\n".join("\n".join([f"table {family} {TABLE} {{", *_groups(groups), *places[family], "}"]) for family in FAMILIES) + "\n"
+
+
 def _key(verdict: Verdict) -> str:
     # The IPv6 maps are keyed by a piece of payload: nft 1.0.6 has no name for the target of an NS, and wants a number.
     return f"0x{verdict.key.hex()}" if len(verdict.key) == 16 else ".".join(map(str, verdict.key))
 
 
 def _table(family: str, chains: Sequence[str], groups: Sequence[str], elements: Mapping[tuple[str, str], list[str]]) -> str:
-    lines = [f"  set {alive_set(check_group(group))} {{ type mark; flags timeout; }}" for group in groups]
+    lines: list[str] = []
     for owner, name in MAPS:
         if owner == family:
             kind = "type ipv4_addr" if name == "vips4" else "typeof @th,64,128"
@@ -133,8 +139,13 @@ def _table(family: str, chains: Sequence[str], groups: Sequence[str], elements: 
             filled = f" elements = {{ {listed} }};" if listed else ""
             lines.append(f"  map {name} {{ {kind} : verdict;{filled} }}")
     lines.append(_chain(SILENT, "drop"))
-    lines += [_chain(f"group_{group}", f"meta mark and 0x0 @{alive_set(group)} accept", "drop") for group in groups]
+    lines += _groups(groups)
     return "\n".join([f"table {family} {TABLE} {{", *lines, *chains, "}"])
+
+
+def _groups(groups: Sequence[str]) -> list[str]:
+    sets = [f"  set {alive_set(check_group(group))} {{ type mark; flags timeout; }}" for group in groups]
+    return sets + [_chain(f"group_{group}", f"meta mark and 0x0 @{alive_set(group)} accept", "drop") for group in groups]
 
 
 def _chain(name: str, *lines: str) -> str:
@@ -155,12 +166,20 @@ def _places(nics: Sequence[str], groups: Sequence[str], *elsewhere: str) -> list
     ]
 
 
+def _arp_places(nics: Sequence[str], groups: Sequence[str]) -> list[str]:
+    return _places(nics, groups, "goto elsewhere")
+
+
+def _inet_places(nics: Sequence[str], groups: Sequence[str]) -> list[str]:
+    return _places(nics, groups, f"{_DISCOVERY.replace('{', '{{').replace('}', '}}')} drop", "goto group_{group}")
+
+
 def _arp(nics: Sequence[str], groups: Sequence[str]) -> list[str]:
     return [
         # A node asks for a neighbour in the name of the VIP whose packet it forwards (arp_solicit, arp_announce=0), on pods'
         # interfaces too. Refused, the pod would not be found; asked as an RFC 5227 probe, nobody learns anything from it.
         _chain("elsewhere", "oif != 0 arp operation request arp saddr ip set 0.0.0.0 accept", "drop"),
-        *_places(nics, groups, "goto elsewhere"),
+        *_arp_places(nics, groups),
         _chain("input", "type filter hook input priority -300;", "arp daddr ip vmap @vips4"),
         _chain("output", "type filter hook output priority -300;", "arp saddr ip vmap @vips4"),
     ]
@@ -169,7 +188,7 @@ def _arp(nics: Sequence[str], groups: Sequence[str]) -> list[str]:
 def _inet(nics: Sequence[str], groups: Sequence[str]) -> list[str]:
     chains = [
         _chain(OTHERS, f"{_DISCOVERY} drop", "accept"),
-        *_places(nics, groups, f"{_DISCOVERY.replace('{', '{{').replace('}', '}}')} drop", "goto group_{group}"),
+        *_inet_places(nics, groups),
         # Input and output hooks, not before and after routing: with br_netfilter those see what a bridge of this node passes
         # on too, and another machine's discovery is not ours to drop.
         _chain("solicited", "type filter hook input priority raw;", "icmpv6 type nd-neighbor-solicit @th,64,128 vmap @vips6"),

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
+from kvip.daemon.guard import GROUP
 from kvip.daemon.lease_writer import new_incarnation
 from kvip.daemon.supervision import Heartbeats
 
@@ -32,6 +33,10 @@ class Bystander:
         self._heartbeats = heartbeats
         log.info("this node is none of the members: it holds nothing, and cleans up", extra={"node": node})
 
+    def group(self, vip: Vip) -> str:
+        """All VIPs hang on one."""
+        return GROUP
+
     def permit(self, vip: Vip) -> float | None:
         """Never."""
         return None
@@ -39,6 +44,10 @@ class Bystander:
     def elsewhere(self, vip: Vip) -> bool:
         """If anybody holds it, another one."""
         return True
+
+    def succeeds(self, vip: Vip) -> str:
+        """Nothing is bound here."""
+        return ""
 
     def peer_macs(self) -> Collection[bytes]:
         """Nothing is held, so nobody's claims matter."""
@@ -57,7 +66,7 @@ class Bystander:
     def fence(self, reason: str) -> None:
         """Nothing is held here."""
 
-    def lease_changed(self, name: str, lease: Lease | None) -> None:
+    def lease_changed(self, key: str, lease: Lease | None) -> None:
         """No Lease matters."""
 
     def leases_synced(self) -> None:

@@ -26,7 +26,7 @@ class Caches:
         *,
         api: Api,
         lease_api: Api,
-        namespace: str,
+        lease_namespace: str,
         lease_filter: Mapping[str, str],
         services_in: str,
         service_kind: type[Service],
@@ -39,8 +39,8 @@ class Caches:
         on_snapshot: Callable[[], None],
         on_leases: Callable[[], None],
     ) -> None:
-        """`lease_filter`: list parameters that choose the Leases. `services_in`: a namespace, "" = all; `service_kind`: what of a
-        Service to decode. `on_snapshot`, `on_leases`: a cache is complete (again)."""
+        """`lease_namespace` ("" = all) and `lease_filter` (list parameters) choose the Leases. `services_in`: a namespace, "" = all;
+        `service_kind`: what of a Service to decode. `on_snapshot`, `on_leases`: a cache is complete (again)."""
         self._clock = clock
 
         def informer(
@@ -65,7 +65,8 @@ class Caches:
 
         scope = f"/namespaces/{services_in}" if services_in else ""
         slices_path = f"/apis/discovery.k8s.io/v1{scope}/endpointslices"
-        leases_path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        leases_in = f"/namespaces/{lease_namespace}" if lease_namespace else ""
+        leases_path = f"/apis/coordination.k8s.io/v1{leases_in}/leases"
         self.services = informer(api, "informer-services", f"/api/v1{scope}/services", service_kind, on_service)
         self.slices = informer(api, "informer-endpointslices", slices_path, EndpointSlice, on_slice)
         self.nodes = informer(api, "informer-nodes", "/api/v1/nodes", Node, on_node)

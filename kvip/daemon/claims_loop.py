@@ -20,6 +20,7 @@ from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
 from kvip.daemon.claims_requests import ClaimsRequests
 from kvip.daemon.elector import Demand, Wires
+from kvip.daemon.guard import GROUP
 from kvip.daemon.lease_writer import new_incarnation
 from kvip.daemon.peers import Peers
 from kvip.daemon.supervision import Heartbeats
@@ -94,6 +95,10 @@ class ClaimsLoop:
         until = self._until
         return until if until is not None and self._clock.now() < until else None
 
+    def group(self, vip: Vip) -> str:
+        """All VIPs hang on one."""
+        return GROUP
+
     def permit(self, vip: Vip) -> float | None:
         """Until when this node may bind and announce the VIP; None = it may not."""
         return self.valid_until if vip in self._mine else None
@@ -104,6 +109,10 @@ class ClaimsLoop:
         slot = state.slots.get(records.number_of(vip, state.count)) if state.count else None
         holder = slot.record.holder.get(vip) if slot is not None and slot.record is not None else None
         return holder is not None and holder not in (state.incarnation, *state.retired, *state.dead)
+
+    def succeeds(self, vip: Vip) -> str:
+        """Only kvip has heartbeats."""
+        return ""
 
     def peer_macs(self) -> Collection[bytes]:
         """MACs of other nodes' NICs, from their heartbeats."""
@@ -130,9 +139,9 @@ class ClaimsLoop:
         """A former daemon of this node, known dead (PROTOCOL R7)."""
         self._learn(claims.trust(self._state, incarnation))
 
-    def lease_changed(self, name: str, lease: Lease | None) -> None:
+    def lease_changed(self, key: str, lease: Lease | None) -> None:
         """The watch delivered a Lease; None = it is gone."""
-        self._learn(claims.watched(self._state, name, lease, now=self._clock.now()))
+        self._learn(claims.watched(self._state, key.rpartition("/")[2], lease, now=self._clock.now()))
 
     def leases_synced(self) -> None:
         """Nothing hangs on it: the core asks for a consistent list of its own."""

@@ -44,6 +44,7 @@ class ConflictWatch:
         on_ended: Callable[[Vip], None],
         on_peer_claim: Callable[[Vip, bytes], None],
         defend: Callable[[Vip], None],
+        leaving: Callable[[Vip], bool] = lambda _: False,
         probe_rounds: int = 3,
         probe_interval_s: float = 0.05,
         retry_s: float = 30.0,
@@ -52,7 +53,8 @@ class ConflictWatch:
         listen: Callable[[Link], ClaimListener] = ClaimListener,
     ) -> None:
         """`links`: the NICs as they are now; `nics`: names of those to listen on. `own_macs`, `peer_macs`: of this node's and of other
-        nodes' NICs. `held`: is the VIP bound here; `wanted`: is it still to be held here, else its conflict is forgotten.
+        nodes' NICs. `held`: is the VIP bound here; `wanted`: is it still to be held here, else its conflict is forgotten; `leaving`: did
+        a program other than kvip hold the VIP by right before, so that it is looked for again as soon as for a peer.
 
         Callbacks run in the event loop and must not wait: `on_conflict(vip, mac, nic)` once per conflict and foreign MAC, `on_ended(vip)`,
         `on_peer_claim(vip, mac)` at most once per second and VIP (ask the election first, PROTOCOL F2), `defend(vip)` once per 10 s.
@@ -63,6 +65,7 @@ class ConflictWatch:
         self._nics = nics
         self._own_macs = own_macs
         self._peer_macs = peer_macs
+        self._leaving = leaving
         self._held = held
         self._wanted = wanted
         self._on_conflict = on_conflict
@@ -231,7 +234,8 @@ class ConflictWatch:
         if answer is None and not standing.mac:
             return
         now = self._clock.now()
-        pause_s = conflict.PEER_RETRY_S if answer in self._peer_macs() else self._pause_s()
+        soon = answer in self._peer_macs() or self._leaving(vip)
+        pause_s = conflict.PEER_RETRY_S if soon else self._pause_s()
         held = self._held(vip)
         self._conclude(vip, *conflict.probed(standing, answer, index=index, held=held, now=now, retry_at=now + pause_s))
 

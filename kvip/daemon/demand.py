@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from kvip.clock import Clock
 from kvip.core.election.placement import Leaning
+from kvip.core.election.services import LeaseKey
 from kvip.core.facts import Facts
 from kvip.core.model import Vip
 from kvip.daemon.desire import Desire
@@ -70,6 +71,10 @@ class NodeDemand:
     def held(self, vip: Vip) -> bool:
         """Is it still bound or announced here?"""
         return self._announces(vip) or any(bound.address.marked for bound in self._facts.bound(vip))
+
+    def leases(self, vip: Vip) -> tuple[LeaseKey, ...] | None:
+        """The Leases that all have to be held before the VIP is, in the order in which to take them; None = not known yet."""
+        return self._desire.leases(vip) if self._desire.known else None
 
     def shown(self, vip: Vip) -> bool:
         """Does a Service's status show an earlier holder, or is that not known yet?"""

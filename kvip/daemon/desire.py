@@ -17,6 +17,7 @@ from kvip.core.addresses import Surroundings, addresses_of
 from kvip.core.desired import Rules, Wish, interpret
 from kvip.core.diff import Wanted
 from kvip.core.election.placement import Leaning
+from kvip.core.election.services import LeaseKey
 from kvip.core.facts import Facts
 from kvip.core.ledger import Claimant, Ledger
 from kvip.core.model import Link, ServiceKey, Uid, Vip
@@ -263,6 +264,10 @@ class Desire:
     def eligible(self, vip: Vip) -> bool | None:
         """May this node serve the VIP, by the endpoints and annotations of its Services? None = not known yet."""
         return self.choose(vip).allows(self._node)
+
+    def leases(self, vip: Vip) -> tuple[LeaseKey, ...]:
+        """The Leases of the Services that may claim the VIP, that of the oldest Service first."""
+        return tuple(dict.fromkeys(wish.lease for wish in self._sharing.claimants(vip)))
 
     def leaning(self, vip: Vip) -> Leaning:
         """Which nodes are to take the VIP first."""

@@ -53,6 +53,7 @@ class Disputes:
             nics=lambda: (nic,),
             own_macs=lambda: {link.mac for link in facts.links.values()},
             peer_macs=lambda: elector().peer_macs(),
+            leaving=lambda vip: bool(elector().succeeds(vip)),
             held=executor.announces,
             wanted=self._ours,
             on_conflict=self._conflict,
@@ -63,6 +64,7 @@ class Disputes:
         self.probing = Probing(
             self.watch if probes else None,
             shown=desire.shown,
+            succeeds=lambda vip: elector().succeeds(vip),
             claimed=lambda vip: bool(desire.ledger.claimants(vip)),
             on_answer=look_at,
         )

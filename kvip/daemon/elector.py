@@ -12,6 +12,7 @@ from typing import Protocol
 from kvip.core.election.placement import Leaning
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
+from kvip.daemon.guard import GROUP
 
 
 class Demand(Protocol):
@@ -39,10 +40,10 @@ class Demand(Protocol):
 class Wires(Protocol):
     """What an elector reports. Each call is synchronous and complete when it returns."""
 
-    def renewed(self, until: float) -> str:
-        """This node's validity now ends at `until` (CLOCK_BOOTTIME seconds): re-arm the dead-man's switch.
+    def renewed(self, until: float, group: str = GROUP) -> str:
+        """The validity of this lease group now ends at `until` (CLOCK_BOOTTIME seconds): re-arm the dead-man's switch.
 
-        Returns "" or why the node must fence (the kernel's own timer ran out, or the switch cannot be armed).
+        Returns "" or why its VIPs must be let go of (the kernel's own timer ran out, or the switch cannot be armed).
         """
 
     def won(self, vips: Iterable[Vip] | None) -> None:
@@ -50,6 +51,15 @@ class Wires(Protocol):
 
     def fenced(self, reason: str) -> None:
         """Withdraw everything before this returns: disarm, stop frames, delete addresses (PROTOCOL R2)."""
+
+    def withdrawn(self, vips: Collection[Vip], groups: Collection[str], *, stale: bool) -> bool:
+        """Withdraw these VIPs, and all that hangs on these lease groups, before this returns: as complete for them as a fence.
+
+        `stale`: what is known of the Services may be old, and is read anew. True = the kernel confirms that nothing of them is left.
+        """
+
+    def regrouped(self, vip: Vip) -> str:
+        """A VIP that is held hangs on another lease group now, already armed. Returns "" or why it must be withdrawn."""
 
     def heard(self) -> None:
         """The API server answers again after an outage."""
@@ -74,11 +84,20 @@ class Elector(Protocol):
     def valid_until(self) -> float | None:
         """Until when this node may act at all (CLOCK_BOOTTIME seconds); None = not now."""
 
+    def group(self, vip: Vip) -> str:
+        """The lease group of the switch that a permitted VIP hangs on."""
+
     def permit(self, vip: Vip) -> float | None:
         """Until when this node may bind and announce the VIP; None = it may not. Checked against the clock at every call."""
 
     def elsewhere(self, vip: Vip) -> bool:
         """Does another node hold the VIP, as far as is known?"""
+
+    def succeeds(self, vip: Vip) -> str:
+        """Who is no kvip and held this VIP before, so that its kernel may still answer: the segment is asked before the VIP is bound.
+
+        "" = nobody; another value after each such holder (PROTOCOL G1).
+        """
 
     def peer_macs(self) -> Collection[bytes]:
         """MACs of other nodes' NICs, as they publish them."""
@@ -95,8 +114,8 @@ class Elector(Protocol):
     def fence(self, reason: str) -> None:
         """Withdraw everything now, and start a new incarnation: the daemon found out that it must not act."""
 
-    def lease_changed(self, name: str, lease: Lease | None) -> None:
-        """The watch delivered a Lease; None = it is gone."""
+    def lease_changed(self, key: str, lease: Lease | None) -> None:
+        """The watch delivered a Lease, by its namespace/name; None = it is gone."""
 
     def leases_synced(self) -> None:
         """A consistent List of the Leases was read."""

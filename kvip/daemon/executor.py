@@ -22,7 +22,7 @@ from kvip.core.facts import Facts
 from kvip.core.model import Address, Vip
 from kvip.daemon.announcer import Announcer
 from kvip.daemon.binding import Binding, slices
-from kvip.daemon.guard import Guard
+from kvip.daemon.guard import GROUP, Guard
 from kvip.errors import NetlinkError, SwitchError
 
 log = logging.getLogger(__name__)
@@ -55,16 +55,20 @@ class Executor:
         *,
         clock: Clock,
         permit: Callable[[Vip], float | None],
+        group: Callable[[Vip], str] = lambda _: GROUP,
         progress: Callable[[], None],
         catch_up: Callable[[], None],
     ) -> None:
-        """`progress` is called after each slice: long work that goes on is not a stuck loop. `catch_up` reads what the kernel announced."""
+        """`group`: the lease group that a permitted VIP hangs on.
+
+        `progress` is called after each slice: long work that goes on is not a stuck loop. `catch_up` reads what the kernel announced."""
         self._binding = binding
         self._guard = guard
         self._announcer = announcer
         self._facts = facts
         self._clock = clock
         self._permit = permit
+        self._group = group
         self._progress = progress
         self._catch_up = catch_up
         self._epoch = 0
@@ -174,9 +178,9 @@ class Executor:
             await asyncio.sleep(0)
         return done
 
-    def arm(self, until: float) -> str:
-        """This node is valid until then. Returns "" or why it must fence."""
-        return self._guard.arm(until)
+    def arm(self, until: float, group: str = GROUP) -> str:
+        """The group is valid until then. Returns "" or why its VIPs must be withdrawn."""
+        return self._guard.arm(until, group)
 
     def remove_stray(self, address: Address) -> str:
         """Remove an address that kvip did not add, because the operator asked for it; returns "" or why it is still there."""
@@ -187,26 +191,50 @@ class Executor:
         """Nothing answers until the next `arm`; what is bound stays."""
         self._guard.disarm()
 
+    def regroup(self, vip: Vip) -> str:
+        """The VIP hangs on another lease group from now on; nothing else changes. Returns "" or why it must be withdrawn."""
+        try:
+            self._guard.move(vip, self._group(vip))
+        except SwitchError as error:
+            return f"the switch does not take it: {error}"
+        return ""
+
     def fence(self) -> bool:
         """Withdraw everything at once, without waiting for anything: the switch, the frames, then every marked address.
 
-        True = the kernel confirms that nothing marked is left.
-
-        What the kernel holds counts, not what was believed: the addresses come from a dump; should that fail, from the facts.
+        True = the kernel confirms that nothing marked is left. What was planned before is void.
         """
         self._epoch += 1
         self._guard.disarm()
         self._announcer.stop_all()
-        found, _ = self._binding.marked()
+        return self._remove_all(lambda _: True)
+
+    def withdraw(self, vips: Iterable[Vip], groups: Iterable[str]) -> bool:
+        """As `fence`, for these VIPs and what hangs on these lease groups. What was planned for others goes on: it is permitted."""
+        chosen = set(vips).union(*(self._guard.members(group) for group in groups))
+        for group in groups:
+            self._guard.disarm(group)
+        for vip in chosen:
+            self._announcer.stop(vip)
+        return self._remove_all(chosen.__contains__)
+
+    def _remove_all(self, chosen: Callable[[Vip], bool]) -> bool:
+        """Every marked address of these VIPs. What the kernel holds counts, not what was believed: the addresses come from a dump; should
+        that fail, from the facts."""
+        found, _ = self._marked(chosen)
         self._binding.remove(found)
-        left, seen = self._binding.marked()
+        left, seen = self._marked(chosen)
         if left:
             self._binding.remove(left)
             log.error("addresses left after a fence; removed again", extra={"vips": [address.ip for address in left]})
-            left, seen = self._binding.marked()
+            left, seen = self._marked(chosen)
         self._guard.silence(self._places(left))
         self._guard.remove({address.ip for address in found} - {address.ip for address in left})
         return seen and not left
+
+    def _marked(self, chosen: Callable[[Vip], bool]) -> tuple[list[Address], bool]:
+        found, seen = self._binding.marked()
+        return [address for address in found if chosen(address.ip)], seen
 
     def silence(self, nics: Iterable[str]) -> tuple[list[Address], bool]:
         """At start: nothing that is marked answers any more. Returns what was found, and whether it was removed.
@@ -231,12 +259,17 @@ class Executor:
         if epoch != self._epoch:
             allowed = []
         refused = [Done(action=action, problem=NO_PERMIT) for action in part if action not in allowed]
-        try:
-            self._guard.admit({action.vip: action.link.name for action in allowed})
-        except SwitchError as error:
-            refused += [Done(action=action, problem=f"the switch does not let it through: {error}") for action in allowed]
-            return [], refused
-        return allowed, refused
+        groups: dict[str, list[TakeOrAdopt]] = {}
+        for action in allowed:
+            groups.setdefault(self._group(action.vip), []).append(action)
+        admitted: list[TakeOrAdopt] = []
+        for group, members in groups.items():
+            try:
+                self._guard.admit({action.vip: action.link.name for action in members}, group)
+                admitted += members
+            except SwitchError as error:
+                refused += [Done(action=action, problem=f"the switch does not let it through: {error}") for action in members]
+        return admitted, refused
 
     def _take_out(self, vips: Iterable[Vip]) -> None:
         """Out of the switch what is bound nowhere any more; what is still there stays silent."""

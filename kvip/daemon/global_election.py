@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
+from kvip import metrics
 from kvip.clock import Clock
 from kvip.core.election.lease import Timers, held_elsewhere, observed
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
 from kvip.daemon.elector import Wires
+from kvip.daemon.guard import GROUP
 from kvip.daemon.interlock import Interlock
 from kvip.daemon.lease_loop import LeaseLoop
+from kvip.daemon.lease_writer import new_incarnation
+from kvip.daemon.stakes import Stakes
 from kvip.daemon.supervision import Heartbeats
+from kvip.daemon.validity import Footing
 from kvip.kube.leases import LeaseClient
 
 
@@ -33,26 +38,38 @@ class GlobalElection:
         wires: Wires,
         able: Callable[[], bool],
         earlier_holder: Callable[[], bool],
+        proven: Callable[[], bool],
     ) -> None:
-        """`name`: of the Lease. `able`: can this node announce anything? `earlier_holder`: may somebody have held before?"""
+        """`name`: of the Lease. `able`: can this node announce anything? `earlier_holder`: may somebody have held before? `proven`: is
+        every VIP bound here?"""
         self._name = name
         self._clock = clock
+        self._wires = wires
         self._interlock = Interlock(client, clock=clock, timers=timers)
         self._loop = LeaseLoop(
             client,
             name=name,
-            node=node,
             timers=timers,
-            clock=clock,
-            heartbeats=heartbeats,
-            on_won=lambda: wires.won(None),
-            on_fence=wires.fenced,
-            on_renewed=wires.renewed,
-            on_heard=wires.heard,
-            able=able,
-            earlier_holder=earlier_holder,
-            in_the_way=self._look_for_claims,
+            footing=Footing(clock, heartbeats, on_heard=wires.heard),
+            draw=lambda: new_incarnation(node),
+            stakes=Stakes(
+                on_won=self._won,
+                on_fence=self._fenced,
+                on_renewed=wires.renewed,
+                able=able,
+                earlier_holder=earlier_holder,
+                proven=proven,
+                in_the_way=self._look_for_claims,
+            ),
         )
+
+    def _won(self) -> None:
+        metrics.lease_holding.set(1)
+        self._wires.won(None)
+
+    def _fenced(self, reason: str) -> None:
+        metrics.lease_holding.set(0)
+        self._wires.fenced(reason)
 
     async def _look_for_claims(self, deadline_s: float) -> str:
         election = self._loop.election
@@ -78,6 +95,10 @@ class GlobalElection:
         """Until when this node may act; None = not now."""
         return self._loop.valid_until
 
+    def group(self, vip: Vip) -> str:
+        """All VIPs hang on one."""
+        return GROUP
+
     def permit(self, vip: Vip) -> float | None:
         """The Lease covers every VIP, so `vip` only names what is asked."""
         return self._loop.valid_until
@@ -85,6 +106,10 @@ class GlobalElection:
     def elsewhere(self, vip: Vip) -> bool:
         """Does another node hold the Lease?"""
         return held_elsewhere(self._loop.election)
+
+    def succeeds(self, vip: Vip) -> str:
+        """Who is no kvip and held the Lease before."""
+        return self._loop.succeeds
 
     def peer_macs(self) -> Collection[bytes]:
         """The shared Lease says nothing of NICs."""
@@ -108,9 +133,9 @@ class GlobalElection:
         """Withdraw everything now, and start a new incarnation."""
         self._loop.fence(reason)
 
-    def lease_changed(self, name: str, lease: Lease | None) -> None:
+    def lease_changed(self, key: str, lease: Lease | None) -> None:
         """The watch delivered a Lease."""
-        if name == self._name:
+        if key.rpartition("/")[2] == self._name:
             self._loop.changed(lease)
 
     def leases_synced(self) -> None:
@@ -126,4 +151,5 @@ class GlobalElection:
 
     async def release(self) -> None:
         """Give the Lease back."""
+        metrics.lease_holding.set(0)
         await self._loop.release()

@@ -17,7 +17,7 @@ from kvip.kernel.switch import Expired, Late, Switch
 log = logging.getLogger(__name__)
 
 GROUP = "main"
-"""The lease group of all VIPs: in `claims` the node's heartbeat, in `global` the shared Lease."""
+"""The lease group of all VIPs where they hang on one Lease: in `claims` the node's heartbeat, in `global` the shared Lease."""
 
 
 class Guard:
@@ -27,12 +27,12 @@ class Guard:
         self._switch = switch
         self._nics: tuple[str, ...] = ()
         self._places: dict[Vip, str] = {}
-        self._admitted: set[Vip] = set()
+        self._admitted: dict[Vip, str] = {}
         self._unsilenced: dict[Vip, str] = {}
         self._others: frozenset[Vip] = frozenset()
         self._installed = False
-        self._armed = False
-        self._until: float | None = None
+        self._armed: set[str] = set()
+        self._until: dict[str, float] = {}
         self._broken = ""
         metrics.switch_enabled.set(switch is not None)
 
@@ -54,6 +54,10 @@ class Guard:
         """Every VIP that the switch knows, answering or silent."""
         return tuple(self._places)
 
+    def members(self, group: str) -> frozenset[Vip]:
+        """The VIPs that are let through while this group is valid. Empty without a switch."""
+        return frozenset(vip for vip, its in self._admitted.items() if its == group)
+
     def guards(self, vip: Vip) -> bool:
         """Does the switch know this VIP (answering or silent)?"""
         return vip in self._places
@@ -66,29 +70,34 @@ class Guard:
         self._places = dict(places)
         self._admitted.clear()
         self._unsilenced.clear()
-        self._armed = False
+        self._armed.clear()
         self._switch.install(nics=self._nics, vips=self._places)
         self._installed = True
 
-    def admit(self, places: Mapping[Vip, str]) -> None:
-        """Let these VIPs through while valid. Raises SwitchError: then nothing of them may be bound."""
+    def admit(self, places: Mapping[Vip, str], group: str = GROUP) -> None:
+        """Let these VIPs through while the group is valid. Raises SwitchError: then nothing of them may be bound."""
         if self._switch is None or not places:
             return
         if not all(map(self._switch.covers, set(places.values()))):
             problem = self._put_back_and_arm() or ("" if all(map(self._switch.covers, set(places.values()))) else "the NIC is not there")
             if problem:
                 raise SwitchError(problem)
-        self._switch.admit(places, GROUP)
+        self._switch.admit(places, group)
         self._places.update(places)
-        self._admitted.update(places)
+        self._admitted.update(dict.fromkeys(places, group))
         self._forgive(places)
+
+    def move(self, vip: Vip, group: str) -> None:
+        """If this VIP is let through, it is while that group is valid. Raises SwitchError."""
+        if vip in self._admitted:
+            self.admit({vip: self._places[vip]}, group)
 
     def silence(self, places: Mapping[Vip, str]) -> None:
         """These VIPs stay bound but must not answer. A failure is logged: the switch's own end of validity remains, and before it is
         armed again they are silenced."""
         if self._switch is None or not places:
             return
-        self._admitted.difference_update(places)
+        self._shut_out(places)
         try:
             self._switch.silence(places)
             self._places.update(places)
@@ -102,7 +111,7 @@ class Guard:
         known = [vip for vip in vips if vip in self._places]
         if self._switch is None or not known:
             return
-        self._admitted.difference_update(known)
+        self._shut_out(known)
         try:
             self._switch.remove(known)
         except SwitchError as error:
@@ -126,44 +135,47 @@ class Guard:
         except SwitchError as error:
             log.warning("VIPs of others could not be silenced", extra={"vips": sorted(vips), "reason": str(error)})
 
-    def arm(self, until: float) -> str:
-        """Valid until then. Returns "" or why this node must fence."""
+    def arm(self, until: float, group: str = GROUP) -> str:
+        """The group is valid until then. Returns "" or why its VIPs must be let go of."""
         if self._switch is None:
             return ""
         self.silence(dict(self._unsilenced))
         if self._unsilenced:
             return "the switch still lets VIPs through that are not this node's"
-        self._until = until
+        self._until[group] = until
         try:
-            if self._armed:
-                self._switch.rearm(GROUP, until=until)
+            if group in self._armed:
+                self._switch.rearm(group, until=until)
             else:
-                self._switch.arm_first(GROUP, until=until)
-                self._armed = True
+                self._switch.provide(group)
+                self._switch.arm_first(group, until=until)
+                self._armed.add(group)
         except Late:
-            self._armed = False
+            self._armed.discard(group)
             return "renewed too late for the switch"
         except Expired:
-            self._armed = False
+            self._armed.discard(group)
             if self._intact():
                 return "switched off by the kernel"
             return self._put_back_and_arm()
         except SwitchError as error:
-            self._armed = False
+            self._armed.discard(group)
             log.warning("the switch could not be armed", extra={"reason": str(error)})
             return "the switch cannot be armed" if self._intact() else self._put_back_and_arm()
         return ""
 
-    def disarm(self) -> None:
-        """Nothing answers from now on. A failure is logged: then the rules are gone, or the kernel's own timer remains."""
+    def disarm(self, group: str | None = None) -> None:
+        """Nothing of the group (None = of any) answers from now on. A failure is logged: then the rules are gone, or the kernel's own timer
+        remains."""
         if self._switch is None:
             return
-        self._armed = False
-        self._until = None
+        for each in [*self._until, *self._armed] if group is None else [group]:
+            self._armed.discard(each)
+            self._until.pop(each, None)
         if not self._installed:
             return
         try:
-            self._switch.disarm()
+            self._switch.disarm(group)
         except SwitchError as error:
             log.error("the switch could not be disarmed; it runs out by itself", extra={"reason": str(error)})
 
@@ -192,6 +204,10 @@ class Guard:
         except SwitchError as error:
             log.warning("the switch's rules could not be removed; `kvip sweep` does", extra={"reason": str(error)})
 
+    def _shut_out(self, vips: Iterable[Vip]) -> None:
+        for vip in vips:
+            self._admitted.pop(vip, None)
+
     def _intact(self) -> bool:
         assert self._switch is not None
         try:
@@ -202,16 +218,17 @@ class Guard:
 
     def _put_back_and_arm(self) -> str:
         assert self._switch is not None
-        admitted, others = frozenset(self._admitted), self._others
+        admitted, others = dict(self._admitted), self._others
         places = dict(self._places)
         self._others = frozenset()
         try:
             self.install(self._nics, places)
-            self.admit({vip: places[vip] for vip in admitted})
+            for group in set(admitted.values()):
+                self.admit({vip: places[vip] for vip, its in admitted.items() if its == group}, group)
             self.others(others)
-            if self._until is not None:
-                self._switch.arm_first(GROUP, until=self._until)
-                self._armed = True
+            for group, until in self._until.items():
+                self._switch.arm_first(group, until=until)
+                self._armed.add(group)
         except (Late, Expired):
             return "renewed too late for the switch"
         except SwitchError as error:

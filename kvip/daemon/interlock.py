@@ -6,6 +6,7 @@ is dead it ends, as `claims` itself does before it takes (PROTOCOL T2).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import msgspec
@@ -29,6 +30,19 @@ class Interlock:
         self._clock = clock
         self._sight = interlock.Sight(own_s=timers.lease_duration_s, gap_s=2 * timers.retry_period_s)
         self._was = ""
+        self._begun = 0
+        self._done = 0
+        self._turn = asyncio.Lock()
+
+    async def look_once(self, me: Incarnation, *, retired: frozenset[str], deadline_s: float) -> str:
+        """As `look`, for many Leases at a time: who asks while a look is under way shares the next one, which begins after he asked."""
+        asked_at = self._begun
+        async with asyncio.timeout(deadline_s), self._turn:
+            if self._done <= asked_at:
+                self._begun = mine = self._begun + 1
+                await self.look(me, retired=retired, deadline_s=deadline_s)
+                self._done = mine
+            return self._was
 
     async def look(self, me: Incarnation, *, retired: frozenset[str], deadline_s: float) -> str:
         """What is in the way now, "" = nothing. Raises ApiError, TimeoutError: not known."""

@@ -40,8 +40,8 @@ class LeaseWriter:
         """A consistent read; None when there is no such Lease. Raises ApiError."""
         return await self._client.get(self._name, deadline_s=deadline_s)
 
-    async def hold(self, election: elect.Election, decision: elect.Take | elect.Renew, *, deadline_s: float) -> Lease:
-        """Write oneself as holder. Raises ApiError: 409 when the Lease changed since it was seen."""
+    async def hold(self, election: elect.Election, decision: elect.Take | elect.Renew, *, succeeds: str, deadline_s: float) -> Lease:
+        """Write oneself as holder. `succeeds`: see SUCCESSION_ANNOTATION. Raises ApiError: 409 when the Lease changed since it was seen."""
         wall = self._clock.wall()
         if isinstance(decision, elect.Take) or self._acquired_at is None:
             self._acquired_at = wall
@@ -52,10 +52,12 @@ class LeaseWriter:
             renew_time=micro_time(wall),
             lease_transitions=decision.transitions,
         )
+        noted = {elect.SUCCESSION_ANNOTATION: succeeds} if succeeds else {}
         view = election.view
         if view is None or not decision.version:
-            return await self._client.create(self._name, spec, annotations={}, labels=LABELS, deadline_s=deadline_s)
-        kept = {key: value for key, value in view.annotations.items() if key != elect.RELEASED_ANNOTATION}
+            return await self._client.create(self._name, spec, annotations=noted, labels=LABELS, deadline_s=deadline_s)
+        ours = (elect.RELEASED_ANNOTATION, elect.SUCCESSION_ANNOTATION)
+        kept = {key: value for key, value in view.annotations.items() if key not in ours} | noted
         return await self._replace(spec, view, version=decision.version, annotations=kept, deadline_s=deadline_s)
 
     async def release(self, view: elect.View, incarnation: Incarnation, *, deadline_s: float) -> bool:

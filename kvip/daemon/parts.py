@@ -110,6 +110,7 @@ class Parts:
             self.facts,
             clock=clock,
             permit=self.permit,
+            group=lambda vip: self.elected().group(vip),
             progress=lambda: self.heartbeats.beat("reconcile"),
             catch_up=lambda: self.monitor.catch_up(),
         )
@@ -126,18 +127,20 @@ class Parts:
         self._build_reconcile(link)
         self.elector = build_elector(
             self.settings,
-            client=LeaseClient(lease_api, self.settings.namespace),
+            client=lambda namespace: LeaseClient(lease_api, namespace),
             clock=self.clock,
             heartbeats=self.heartbeats,
             demand=self.demand,
             wires=self.wires,
             services=self.caches.services,
+            leases=self.caches.leases,
             about=lambda: describe(self.facts, link.name, eligible=self.demand.node_able()),
         )
         self.facts.links[link.index] = link
 
     def _build_desire(self, *, lease_api: Api, api: Api, nic: str) -> None:
         settings = self.settings
+        lease_namespace, chosen = lease_filter(settings)
         self.events = EventWriter(
             api, node=settings.node_name, clock=self.clock, on_posted=lambda reason: metrics.events_total.labels(reason).inc()
         )
@@ -147,8 +150,8 @@ class Parts:
         self.caches = Caches(
             api=api,
             lease_api=lease_api,
-            namespace=settings.namespace,
-            lease_filter=lease_filter(settings),
+            lease_namespace=lease_namespace,
+            lease_filter=chosen,
             services_in=settings.service_namespace,
             service_kind=service_kind(settings),
             clock=self.clock,

@@ -1,7 +1,8 @@
 """Asks the segment for a VIP before its first bind, and passes on what is heard of it later.
 
 Input: VIPs to ask for, and the conflict watch's findings. Output: whether a VIP may be bound, and VIPs to look at again.
-It must not bind, announce or let go. Asked only at a first assignment: never when somebody is known to have held it before.
+It must not bind, announce or let go. Asked only at a first assignment, never when somebody is known to have held it before; except
+after a holder that was no kvip: nothing silences its kernel when it is killed (PROTOCOL G1).
 """
 
 from __future__ import annotations
@@ -27,21 +28,29 @@ class Probing:
         watch: ConflictWatch | None,
         *,
         shown: Callable[[Vip], bool],
+        succeeds: Callable[[Vip], str],
         claimed: Callable[[Vip], bool],
         on_answer: Callable[[Iterable[Vip]], None],
     ) -> None:
-        """`watch` None: probing is switched off. `shown`: had the VIP a holder before; `claimed`: does a Service ask for it still?"""
+        """`watch` None: probing is switched off. `shown`: had the VIP a holder before; `succeeds`: one that was no kvip, see `Elector`;
+        `claimed`: does a Service ask for it still?"""
         self._watch = watch
         self._shown = shown
+        self._succeeds = succeeds
         self._claimed = claimed
         self._on_answer = on_answer
-        self._free: set[Vip] = set()
+        self._free: dict[Vip, str] = {}
         self._pending: set[Vip] = set()
         self._batches: asyncio.Queue[tuple[list[Vip], Link]] = asyncio.Queue()
 
     def unprobed(self, vip: Vip) -> bool:
         """Must the segment be asked before this VIP is bound?"""
-        return self._watch is not None and vip not in self._free and not self._shown(vip)
+        if self._watch is None:
+            return False
+        before = self._succeeds(vip)
+        if before:
+            return self._free.get(vip) != before
+        return vip not in self._free and not self._shown(vip)
 
     def contested(self, vip: Vip) -> bool:
         """Does another host have this address? Then it is not bound."""
@@ -56,7 +65,7 @@ class Probing:
 
     def tidy(self) -> None:
         """Forget what nobody asks for any more: the next assignment is a first one again."""
-        self._free = {vip for vip in self._free if self._claimed(vip)}
+        self._free = {vip: after for vip, after in self._free.items() if self._claimed(vip)}
 
     async def run(self) -> None:
         """Ask, each batch at its own time, until cancelled."""
@@ -67,9 +76,10 @@ class Probing:
 
     async def _ask(self, vips: list[Vip], link: Link) -> None:
         assert self._watch is not None
+        before = {vip: self._succeeds(vip) for vip in vips}
         try:
             answers = await self._watch.probe(vips, link)
-            self._free.update(vip for vip in vips if vip not in answers)
+            self._free.update((vip, before[vip]) for vip in vips if vip not in answers)
         except AnnounceError as error:
             log.warning("addresses cannot be asked for; trying again", extra={"vips": vips, "reason": str(error)})
             await asyncio.sleep(RETRY_S)

@@ -6,6 +6,7 @@ from kvip.core.desired import Rules
 from kvip.core.objects import ManagedService, Service
 from kvip.core.siting import NodeRules
 from kvip.daemon.caches import Caches
+from kvip.daemon.elections import lease_scheme
 from kvip.daemon.whereabouts import Whereabouts
 from kvip.settings import Settings
 
@@ -19,6 +20,7 @@ def rules_of(settings: Settings) -> Rules:
         namespace=settings.service_namespace,
         addresses_from_status=settings.addresses_from_status,
         require_endpoints=settings.require_endpoints,
+        leases=lease_scheme(settings),
     )
 
 

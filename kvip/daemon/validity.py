@@ -10,8 +10,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from kvip.clock import Clock
+from kvip.clock import Clock, SuspendWatch
 from kvip.daemon.supervision import Heartbeats
+from kvip.errors import ApiError
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,17 @@ class Reach:
     def __init__(self, on_heard: Callable[[], None]) -> None:
         self._on_heard = on_heard
         self._answers = True
+        self._refused: set[str] = set()
+
+    def outcome(self, error: Exception | None, *, lease: str) -> None:
+        """What came of a request about this Lease: an answer may be a refusal, which concerns that one alone."""
+        refused = isinstance(error, ApiError) and error.status != 0
+        self.note(error is None or refused, lease=lease, reason=str(error))
+        if refused and lease not in self._refused:
+            self._refused.add(lease)
+            log.warning("a request about a Lease is refused; trying again", extra={"lease": lease, "reason": str(error)})
+        elif error is None:
+            self._refused.discard(lease)
 
     def note(self, answers: bool, *, lease: str, reason: str = "") -> None:
         """One request came back, or did not."""
@@ -76,3 +88,21 @@ class Reach:
             self._on_heard()
         else:
             log.warning("a Lease cannot be read or written; trying again", extra={"lease": lease, "reason": reason})
+
+
+class Footing:
+    """What every Lease of one daemon stands on: that the machine was not suspended, that the daemon can act, that the API answers."""
+
+    def __init__(self, clock: Clock, heartbeats: Heartbeats, *, on_heard: Callable[[], None] = lambda: None) -> None:
+        """`on_heard`: the API server answers again."""
+        self.clock = clock
+        self.heartbeats = heartbeats
+        self.progress = Progress(heartbeats)
+        self.reach = Reach(on_heard)
+        self._suspends = SuspendWatch(clock)
+        self._slept = 0
+
+    def slept(self) -> int:
+        """How often the machine was suspended since the start."""
+        self._slept += self._suspends.happened()
+        return self._slept

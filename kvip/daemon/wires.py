@@ -5,10 +5,11 @@ Input: calls of the election (as `Wires`), the caches and the loops. Output: cal
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from kvip.core.model import Uid, Vip
+from kvip.daemon.guard import GROUP
 
 if TYPE_CHECKING:
     from kvip.daemon.parts import Parts
@@ -22,9 +23,9 @@ class DaemonWires:
 
     # -- what the election reports -----------------------------------------------------------------------------------------
 
-    def renewed(self, until: float) -> str:
-        """Valid until then; returns "" or why to fence."""
-        problem = self._parts.executor.arm(until)
+    def renewed(self, until: float, group: str = GROUP) -> str:
+        """The lease group is valid until then; returns "" or why to let go."""
+        problem = self._parts.executor.arm(until, group)
         if not problem:
             self._parts.disputes.renewed()
         return problem
@@ -48,6 +49,23 @@ class DaemonWires:
             self._parts.reconcile.on_permit_changed()
             self._parts.upkeep.doubt("fence")
             self._parts.journal.touch()
+
+    def withdrawn(self, vips: Collection[Vip], groups: Collection[str], *, stale: bool) -> bool:
+        """Withdraw these VIPs before this returns."""
+        try:
+            return self._parts.executor.withdraw(vips, groups)
+        finally:
+            for vip in vips:
+                self._parts.outcome.hushed(vip)
+            if stale:
+                self._parts.caches.renew()
+            self._parts.reconcile.on_vips(vips)
+            self._parts.upkeep.doubt("fence")
+            self._parts.journal.touch()
+
+    def regrouped(self, vip: Vip) -> str:
+        """A VIP that is held hangs on another lease group now."""
+        return self._parts.executor.regroup(vip)
 
     def heard(self) -> None:
         """The API server answers again after an outage."""
@@ -114,7 +132,7 @@ class DaemonWires:
     def lease_changed(self, key: str) -> None:
         """The watch delivered a Lease."""
         if self._parts.elector is not None:
-            self._parts.elector.lease_changed(key.rpartition("/")[2], self._parts.caches.leases.store.get(key))
+            self._parts.elector.lease_changed(key, self._parts.caches.leases.store.get(key))
 
     def leases_complete(self) -> None:
         """A consistent List of the Leases was read."""

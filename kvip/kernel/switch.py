@@ -46,10 +46,11 @@ class Late(SwitchError):
 class Switch:
     """The rules of one network namespace (that of the thread that makes it and calls `install`). One owner; `close()` it."""
 
-    def __init__(self, *, clock: Clock, groups: Sequence[str] = ("main",)) -> None:
-        """Raises SwitchError when the kernel gives no nf_tables socket."""
+    def __init__(self, *, clock: Clock, groups: Sequence[str] = ("main",), spare: Sequence[str] = ()) -> None:
+        """`spare`: groups loaded when the first of them is needed. Raises SwitchError when the kernel gives no nf_tables socket."""
         self._clock = clock
         self._groups = tuple(ruleset.check_group(group) for group in groups)
+        self._spare = tuple(spare)
         self._nics: tuple[str, ...] = ()
         self._hooked: tuple[str, ...] = ()
         self._places: dict[Vip, Place] = {}
@@ -94,6 +95,19 @@ class Switch:
 
     def _load(self, nics: Sequence[str], places: Mapping[Vip, Place], hooked: Sequence[str]) -> None:
         load(ruleset.document(nics=nics, groups=self._groups, places=places, hooked=hooked), on_started=self._children.append)
+
+    def provide(self, group: str) -> None:
+        """See to it that there are rules for this group; what is in the tables goes on as it is. Raises SwitchError."""
+        if group in self._groups or group not in self._spare:
+            return
+        count = max(len(self._groups), self._spare.index(group) + 1)
+        more, rest = self._spare[:count], self._spare[count:]
+        if self._installed:
+            if not self.intact():
+                raise SwitchError("the rules are not there as installed, so none can be added")
+            load(ruleset.growth(nics=self._nics, groups=more), on_started=self._children.append)
+            self._installed, self._intact_at = self._tables.objects(), -1
+        self._groups, self._spare = self._groups + more, rest
 
     def uninstall(self) -> None:
         """Remove all tables of ours. None there is fine. Raises SwitchError."""

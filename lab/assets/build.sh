@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the real API server (etcd, kube-apiserver, kubectl) from its Go modules into the cache, once.
-# Prints the directory that holds the three binaries; with KUBEBUILDER_ASSETS set, prints that and builds nothing.
+# Builds the real API server (etcd, kube-apiserver, kubectl) and the client-go peer from Go modules into the cache, once.
+# Prints the directory that holds the binaries; with KUBEBUILDER_ASSETS set, prints that and builds nothing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 version=$(awk '$1 == "k8s.io/kubernetes" || $2 == "k8s.io/kubernetes" {print $NF; exit}' "$here/kube/go.mod")
@@ -13,7 +13,7 @@ if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
 fi
 out="${XDG_CACHE_HOME:-$HOME/.cache}/kvip/assets/$version"
 mkdir -p "$out"
-command -v go >/dev/null || [ -x "$out/etcd" -a -x "$out/kube-apiserver" -a -x "$out/kubectl" ] || {
+command -v go >/dev/null || [ -x "$out/etcd" -a -x "$out/kube-apiserver" -a -x "$out/kubectl" -a -x "$out/peer" ] || {
     echo "no Go toolchain and no assets in $out: install Go 1.24 or newer, or set KUBEBUILDER_ASSETS" >&2; exit 1; }
 
 build() { # directory, package, ldflags
@@ -28,4 +28,6 @@ stamp="-X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-
 build etcd go.etcd.io/etcd/server/v3 ""
 build kube k8s.io/kubernetes/cmd/kubectl "$stamp"
 build kube k8s.io/kubernetes/cmd/kube-apiserver "$stamp"
+command -v go >/dev/null && [ "$here/kube/peer/main.go" -nt "$out/peer" ] && rm -f "$out/peer"
+build kube ./peer ""
 echo "$out"

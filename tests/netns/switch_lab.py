@@ -193,9 +193,9 @@ def nft(*command: str) -> str:
     return subprocess.run(["nft", *command], check=True, capture_output=True, text=True, timeout=10).stdout
 
 
-def expires_s(family: str) -> float | None:
+def expires_s(family: str, group: str = "main") -> float | None:
     """Seconds for which the group is alive in one table, as nft(8) shows it."""
-    listing = nft("list", "set", family, "kvip", "alive_main")
+    listing = nft("list", "set", family, "kvip", f"alive_{group}")
     found = re.search(r"expires (?:(\d+)s)?(?:(\d+)ms)?", listing)
     return None if found is None else int(found[1] or 0) + int(found[2] or 0) / 1000
 

@@ -152,3 +152,33 @@ def test_k1_the_tables_can_be_listed_by_nft_as_they_are_filled(switch: Switch, v
     listing = nft("list", "ruleset")
     assert "192.0.2.7 : goto on_main_0" in listing
     assert "0x20010db8000000000000000000000007 : goto on_main_0" in listing
+
+
+def test_k1_more_groups_are_loaded_while_vips_are_held_and_nothing_else_changes(veth: Veth, clock: StoppingClock):
+    names = tuple(f"s{number}" for number in range(6))
+    switch = Switch(clock=clock, groups=names[:2], spare=names[2:])
+    try:
+        switch.install(nics=[veth.name], vips={})
+        switch.admit(dict.fromkeys(VIPS, veth.name), "s0")
+        switch.arm_first("s0", until=clock.now() + 30)
+        before = expires_s("arp", "s0")
+        for name in names:
+            switch.provide(name)
+            assert switch.intact()
+            switch.arm_first(name, until=clock.now() + 30)
+        assert before is not None
+        assert (expires_s("arp", "s0") or 0) > 0
+        switch.admit({VIPS[0]: veth.name}, "s5")
+        assert switch.contents() == {VIPS[0]: "s5", VIPS[1]: "s0"}
+        grown = nft("list", "ruleset")
+        whole = Switch(clock=clock, groups=names)
+        whole.install(nics=[veth.name], vips={})
+        whole.close()
+        rules = lambda text: sorted(line for line in text.splitlines() if "elements" not in line and "expires" not in line)  # noqa: E731
+        assert len(rules(nft("list", "ruleset"))) == len(rules(grown))
+        switch.provide("other")
+        with pytest.raises(SwitchError, match="no lease group"):
+            switch.admit({VIPS[0]: veth.name}, "other")
+    finally:
+        subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=10)
+        switch.close()

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from lab.apihost import ApiHost
-from lab.cluster import CLAIMS, GLOBAL, Cluster
+from lab.cluster import CLAIMS, GLOBAL, PER_SERVICE, Cluster
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import API_IP, Lan
 from lab.scene import recover
 
-MODES = (CLAIMS, GLOBAL)
+MODES = (CLAIMS, GLOBAL, PER_SERVICE)
 DEFAULT_MODE = CLAIMS
 """Of the tests that run in one mode only, unless their module says another MODE."""
 
@@ -26,10 +26,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Who asks for `mode` runs once in each; in the default ring only modules that say EVERY_MODE run in more than the default one."""
+    """Who asks for `mode` runs once in each (of its module's MODES); in the default ring in the first only, unless it says EVERY_MODE."""
     if "mode" in metafunc.fixturenames:
         everywhere = getattr(metafunc.module, "EVERY_MODE", False)
-        modes = [pytest.param(mode, marks=[] if everywhere or mode == DEFAULT_MODE else [pytest.mark.slow]) for mode in MODES]
+        chosen = getattr(metafunc.module, "MODES", MODES)
+        modes = [pytest.param(mode, marks=[] if everywhere or mode == chosen[0] else [pytest.mark.slow]) for mode in chosen]
         metafunc.parametrize("mode", modes, indirect=True, scope="module")
 
 

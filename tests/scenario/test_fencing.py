@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.clocks import Clocks
-from lab.cluster import GLOBAL, Cluster, now, wait
+from lab.cluster import GLOBAL, PER_SERVICE, Cluster, now, wait
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import api_ip
 from lab.node import NodeProcess
@@ -82,7 +82,7 @@ def test_r2_a_fence_is_a_latch_and_the_next_life_has_another_name(cluster: Clust
         cluster.lan.cut_api(holder.node, False)
     cluster.wait_bound(VIP, timeout_s=10)
     assert cluster.incarnation(holder) != before
-    assert _fences(holder) == fences + 1
+    assert _fences(holder) - fences == (2 if mode == PER_SERVICE else 1)  # the shared Lease's, and the Service's
 
 
 @pytest.mark.parametrize("change", ["named another", pytest.param("deleted", marks=pytest.mark.slow)])
@@ -130,8 +130,8 @@ def test_r4_a_suspend_is_a_fence(cluster: Cluster, mode: str, tmp_path: Path) ->
         cluster.wait_bound(VIP, timeout_s=LEASE_S + 3)
         before = cluster.incarnation(node)
         clocks.suspend(1.0)
-        wait(lambda: _fences(node) == 1, "a fence", timeout_s=1.5)
-        assert node.metrics().get('kvip_fences_total{reason="suspend"}') == 1
+        wait(lambda: _fences(node) >= 1, "a fence", timeout_s=1.5)
+        assert node.metrics().get('kvip_fences_total{reason="suspend"}') == _fences(node)
         cluster.wait_bound(VIP, timeout_s=LEASE_S + 3)
         assert cluster.incarnation(node) != before
 
@@ -182,7 +182,8 @@ def test_r7_what_a_killed_predecessor_held_is_free_at_once_only_by_the_journal(c
     holder = _held(cluster)
     cluster.other(holder).stop()
     held = cluster.incarnation(holder)
-    wait(lambda: held in (holder.state_dir / "ledger.json").read_text(), "the journal names the incarnation", timeout_s=2)
+    life = held[:-8]  # with a Lease per Service, the rest differs from Lease to Lease
+    wait(lambda: life in (holder.state_dir / "ledger.json").read_text(), "the journal names the incarnation", timeout_s=2)
     holder.kill9()
     killed = now()
     if journal == "lost":

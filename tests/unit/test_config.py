@@ -369,24 +369,31 @@ def test_lease_too_short_for_the_default_deadline_is_refused():
 # Election mode
 
 
-@pytest.mark.parametrize("mode", ["per-service"])
-@pytest.mark.parametrize("how", ["flag", "variable", "file"])
-def test_a_mode_that_is_not_there_is_refused_not_run_as_another(mode, how):
-    error = {
-        "flag": lambda: refused("--election", mode),
-        "variable": lambda: refused(KVIP_ELECTION=mode),
-        "file": lambda: refused(toml=f'election = "{mode}"'),
-    }[how]()
-    assert error.path == "election"
-    assert "split brain" in error.problem
-    assert "set election=claims or election=global on every node" in error.problem
+@pytest.mark.parametrize(
+    ("environ", "mode"),
+    [
+        ({"svc_election": "true"}, "per-service"),
+        ({"svc_election": "true", "per_service_election_on_demand": "true"}, "per-service"),
+        ({"svc_election": "T", "KVIP_ELECTION": "per-service"}, "per-service"),
+        ({"KVIP_ELECTION": "per-service", "vip_interface": "eth0"}, "per-service"),
+        ({"svc_election": "true", "KVIP_ELECTION": "claims"}, "claims"),
+        ({"per_service_election_on_demand": "true"}, "global"),
+        ({"per_service_election_on_demand": "false", "vip_interface": "eth0"}, "global"),
+    ],
+)
+def test_g5_which_mode_kube_vips_settings_choose(environ, mode):
+    assert loaded(**environ).settings.election == mode
 
 
-def test_per_service_election_of_kube_vip_is_refused():
-    error = refused(svc_election="true", svc_enable="true")
-    assert (error.path, error.source) == ("svc_election", "variable svc_election")
-    assert "split brain" in error.problem
-    assert "svc_election=false" in error.problem
+def test_leases_for_some_services_go_with_global_only():
+    error = refused(KVIP_ELECTION="claims", per_service_election_on_demand="true")
+    assert (error.path, error.source) == ("per-service-on-demand", "variable per_service_election_on_demand")
+    assert "election=global" in error.problem
+
+
+def test_a_lost_link_is_followed_without_a_warning():
+    assert loaded(vip_loseleadership="true", vip_loseleadership_timeout_seconds="5").warnings == ()
+    assert "`vip_loseleadership` | followed when true" in reference_markdown()
 
 
 def test_global_with_per_service_election_is_a_contradiction():
@@ -479,12 +486,10 @@ def test_other_prefixes_warn(text):
         "vip_routingtable",
         "vip_wireguard",
         "enable_upnp",
-        "per_service_election_on_demand",
         "lb_enable",
         "vip_preserve_on_leadership_loss",
         "vip_ddns",
         "config_file",
-        "svc_election",
     ],
 )
 def test_the_dangerous_ones_are_classified_as_refused(name):

@@ -140,7 +140,10 @@ class FakeSwitch:
         self.log.append(("rearm", until))
 
     def disarm(self, group=None):
-        self.log.append(("disarm", ""))
+        self.log.append(("disarm", group or ""))
+
+    def provide(self, group):
+        pass
 
 
 class Bench:
@@ -151,6 +154,7 @@ class Bench:
         self.announcer = Announcements(self.log)
         self.facts = Facts()
         self.denied = set()
+        self.groups = {}
         self.slices = 0
         self.news = lambda: None
         self.guard = Guard(self.switch)
@@ -163,6 +167,7 @@ class Bench:
             self.facts,
             clock=ManualClock(),
             permit=lambda vip: None if vip in self.denied or None in self.denied else 1003.0,
+            group=lambda vip: self.groups.get(vip, "main"),
             progress=self.count,
             catch_up=lambda: self.news(),
         )
@@ -502,3 +507,43 @@ async def test_r2_a_fence_that_does_not_understand_the_kernels_answer_silences_w
     bench.kernel.broken = DecodeError("message cut short")
     assert not bench.executor.fence()
     assert ("silence", VIP) in bench.log
+
+
+SECOND, THIRD = Vip("192.0.2.8"), Vip("192.0.2.9")
+
+
+async def held(bench, groups):
+    bench.groups = groups
+    for vip in groups:
+        assert [done.problem for done in await bench.executor.take([take(vip)], epoch=bench.executor.epoch)] == [""]
+        bench.announcer.active[vip] = LINK
+    bench.log.clear()
+
+
+async def test_r2_a_withdrawal_disarms_first_and_is_as_complete_as_a_fence_for_its_own(bench):
+    await held(bench, {VIP: "s0", SECOND: "s1", THIRD: "s0"})
+    epoch = bench.executor.epoch
+    assert bench.executor.withdraw([VIP], ["s0"])
+    assert bench.log[0] == ("disarm", "s0")
+    assert {vip for kind, vip in bench.log if kind == "delete"} == {VIP, THIRD}, "what hangs on the group goes, named or not"
+    assert {vip for kind, vip in bench.log if kind == "out"} == {VIP, THIRD}
+    assert [address.ip for address in bench.kernel.table.values()] == [SECOND]
+    assert set(bench.announcer.active) == {SECOND}
+    assert bench.executor.epoch == epoch, "what was planned for others goes on"
+
+
+async def test_a_withdrawal_that_the_kernel_does_not_confirm_says_so_and_silences(bench):
+    await held(bench, {VIP: "s0"})
+    bench.kernel.dump_broken = NetlinkError(errno.EINTR, "dump", "addresses")
+    assert not bench.executor.withdraw([], ["s0"])
+    assert bench.kernel.table == {}
+
+
+async def test_a_vip_moves_to_another_group_without_a_frame_or_an_address_changed(bench):
+    await held(bench, {VIP: "s0"})
+    bench.groups[VIP] = "s1"
+    assert bench.executor.regroup(VIP) == ""
+    assert bench.log == [("admit", VIP)]
+    assert bench.guard.members("s1") == {VIP}
+    bench.switch.refuses = True
+    assert "switch" in bench.executor.regroup(VIP)

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from kvip.core.election.lease import (
+    PER_SERVICE,
     RELEASED_ANNOTATION,
+    SUCCESSION_ANNOTATION,
     Election,
     Lost,
     Renew,
@@ -20,7 +22,9 @@ from kvip.core.election.lease import (
     fenced,
     free_at,
     is_older,
+    is_per_service,
     observe,
+    succession,
 )
 from kvip.core.model import Incarnation
 from kvip.core.objects import Lease, LeaseSpec, ObjectMeta
@@ -438,3 +442,29 @@ def test_an_answer_older_than_what_the_watch_brought_meanwhile_is_no_rewritten_h
 def test_ones_own_duration_does_not_shorten_ones_own_deadline():
     mine = confirmed(watcher(), lease(ME, 1, duration=1), sent_at=100.0, now=100.0)
     assert deadline_s(mine) == TIMERS.renew_deadline_s
+
+
+# -- beside modes with Leases for Services (G5) -----------------------------------------------------------------------
+
+
+def marked(holder, *, released=""):
+    notes = {SUCCESSION_ANNOTATION: f"{PER_SERVICE}0"} | ({RELEASED_ANNOTATION: released} if released else {})
+    spec = LeaseSpec(holder_identity=holder, lease_duration_seconds=5, lease_transitions=3)
+    return Lease(metadata=ObjectMeta(name="svcs", resource_version="5", annotations=notes), spec=spec)
+
+
+@pytest.mark.parametrize("found", [marked(PEER), marked("", released=f"{PEER}/3")], ids=["held", "released"])
+def test_g5_the_shared_lease_of_such_a_mode_is_free_for_others_only_when_nobody_of_it_took_it(found):
+    assert free_at(observe(watcher(), found, now=100.0)) == 110.0
+    assert free_at(observe(watcher(mark=f"{PER_SERVICE}0"), found, now=100.0)) == (105.0 if found.spec.holder_identity else 100.0)
+
+
+def test_g5_who_follows_such_a_mode_asks_for_every_vip():
+    view = observe(watcher(), marked("", released=f"{PEER}/3"), now=100.0).view
+    assert is_per_service(view)
+    inherited = succession(view)
+    assert inherited
+    assert not inherited.startswith(PER_SERVICE), "what is inherited does not make a mode"
+    foreign = observe(watcher(), marked("kube"), now=100.0).view
+    assert not is_per_service(foreign)
+    assert succession(foreign) == "kube/3"

@@ -7,15 +7,18 @@ import re
 import pytest
 
 from kvip.clock import ManualClock
-from kvip.core.election.lease import RELEASED_ANNOTATION, Timers, observed
+from kvip.core.election.lease import RELEASED_ANNOTATION, SUCCESSION_ANNOTATION, Timers, observed
 from kvip.core.objects import Lease, LeaseSpec, ObjectMeta
 from kvip.daemon.lease_loop import LeaseLoop
 from kvip.daemon.lease_writer import new_incarnation
+from kvip.daemon.stakes import Stakes
 from kvip.daemon.supervision import Heartbeats
+from kvip.daemon.validity import Footing
 from kvip.errors import ApiError
 from kvip.kube.decode import EnvelopeError
 
 TIMERS = Timers(lease_duration_s=5.0, renew_deadline_s=3.0, retry_period_s=1.0)
+PEER = "n2_" + "0" * 32
 
 
 class ClockLoop(asyncio.SelectorEventLoop):
@@ -108,20 +111,23 @@ class Bench:
         self.fences = []
         self.turning = True
         self.earlier_holder = False
+        self.proven = True
         self.problem = ""
 
     def loop(self):
         return LeaseLoop(
             self.server,
             name="svcs",
-            node="n1",
             timers=TIMERS,
-            clock=self.clock,
-            heartbeats=self.heartbeats,
-            on_won=lambda: self.won.append(self.clock.now()),
-            on_fence=lambda reason: self.fences.append((self.clock.now(), reason)),
-            on_renewed=lambda until: self.problem,
-            earlier_holder=lambda: self.earlier_holder,
+            footing=Footing(self.clock, self.heartbeats),
+            draw=lambda: new_incarnation("n1"),
+            stakes=Stakes(
+                on_won=lambda: self.won.append(self.clock.now()),
+                on_fence=lambda reason: self.fences.append((self.clock.now(), reason)),
+                on_renewed=lambda until: self.problem,
+                earlier_holder=lambda: self.earlier_holder,
+                proven=lambda: self.proven,
+            ),
         )
 
     async def reconcile(self):
@@ -526,3 +532,60 @@ def test_a_switch_that_cannot_be_armed_is_tried_once_per_period(bench):
 
     bench.play(story)
     assert 5 <= len(bench.fences) <= 15
+
+
+# -- after a holder that was no kvip (G1) ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("holder", "transitions", "noted"), [("kube", 4, "kube/4"), ("", 7, "unknown/7")])
+def test_g1_who_takes_after_client_go_notes_it_until_all_was_found_free(bench, holder, transitions, noted):
+    bench.server.store(holder, transitions=transitions)
+    bench.proven = False
+
+    async def story(loop):
+        assert loop.succeeds == ""
+        await asyncio.sleep(10.5)
+        assert loop.succeeds == noted
+        assert bench.server.lease.metadata.annotations == {SUCCESSION_ANNOTATION: noted}
+        bench.proven = True
+        await asyncio.sleep(1.5)
+        assert loop.succeeds == ""
+        assert bench.server.lease.metadata.annotations == {}
+
+    bench.play(story)
+
+
+@pytest.mark.parametrize("end", ["released", "killed"])
+def test_g1_the_next_kvip_inherits_what_was_not_found_free_yet(bench, end):
+    notes = {SUCCESSION_ANNOTATION: "kube/4"} | ({RELEASED_ANNOTATION: f"{PEER}/5"} if end == "released" else {})
+    bench.server.store("" if end == "released" else PEER, transitions=5, annotations=notes)
+    bench.proven = False
+
+    async def story(loop):
+        await asyncio.sleep(6.0)
+        assert loop.succeeds == "kube/4"
+
+    bench.play(story)
+
+
+def test_g1_a_lease_that_vanished_under_an_earlier_holder_is_not_known_to_have_been_kvips(bench):
+    bench.earlier_holder = True
+    bench.proven = False
+
+    async def story(loop):
+        await asyncio.sleep(6.0)
+        assert loop.succeeds == "unknown/0"
+
+    bench.play(story)
+
+
+def test_after_a_kvip_nobody_is_asked(bench):
+    bench.server.store(PEER)
+    bench.proven = False
+
+    async def story(loop):
+        await asyncio.sleep(6.0)
+        assert loop.election.holding
+        assert loop.succeeds == ""
+
+    bench.play(story)

@@ -19,6 +19,10 @@ from kvip.core.objects import Lease
 
 RELEASED_ANNOTATION = "kvip.io/released"
 """`<incarnation>/<leaseTransitions>` of the last kvip that released this Lease, so that a release by kvip is told from one by client-go."""
+SUCCESSION_ANNOTATION = "kvip.io/succeeds"
+"""`<holder>/<leaseTransitions>` of the last holder that was no kvip, while some VIP of the Lease was not found free since (PROTOCOL G1)."""
+PER_SERVICE = "per-service/"
+"""As value: the holder belongs to a mode with Leases for Services, so others may hold VIPs beside it, now and after it."""
 
 _INCARNATION = re.compile(r".+_[0-9a-f]{32}")
 RETIRED_LIMIT = 64
@@ -69,6 +73,8 @@ class Election(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing is taken before this: history was rewritten, so a holder may exist that is not seen."""
     rewritten: bool = False
     """While holding, a consistent read showed an older Lease than one seen before (a restored store): fence."""
+    mark: str = ""
+    """What this node writes as SUCCESSION_ANNOTATION for all its time, "" = only what is to be said of a former holder."""
     retired: frozenset[str] = frozenset()
     """Former incarnations of this very process (or of a predecessor known to be dead): theirs is free at once."""
 
@@ -201,6 +207,9 @@ def _free_at(election: Election) -> float | None:
         return view.changed_at
     if view.holder == election.incarnation:
         return None
+    if is_per_service(view) and not election.mark:
+        # Nodes of its mode have taken it long before that, unless there are none any more (PROTOCOL G5).
+        return view.changed_at + 2 * max(view.duration_s, election.timers.lease_duration_s)
     if not view.holder:
         return view.changed_at if view.released_by_kvip else view.changed_at + FOREIGN_RELEASE_WAIT_S
     return view.changed_at + _stretch(view.holder) * max(view.duration_s, election.timers.lease_duration_s)
@@ -244,6 +253,23 @@ def fenced(election: Election, incarnation: Incarnation) -> Election:
     return msgspec.structs.replace(
         election, incarnation=incarnation, valid_until=None, rewritten=False, retired=retired | {str(election.incarnation)}
     )
+
+
+def succession(view: View) -> str:
+    """Who is no kvip and held the Lease that is there last; "" = nobody. When it was killed, its kernel still answers for its VIPs."""
+    if not _of_kvip(view):
+        return f"{view.holder or 'unknown'}/{view.transitions}"
+    noted = view.annotations.get(SUCCESSION_ANNOTATION, "")
+    return f"after {noted}" if is_per_service(view) else noted
+
+
+def is_per_service(view: View) -> bool:
+    """Was the Lease held last by a kvip of a mode with Leases for Services?"""
+    return _of_kvip(view) and view.annotations.get(SUCCESSION_ANNOTATION, "").startswith(PER_SERVICE)
+
+
+def _of_kvip(view: View) -> bool:
+    return bool(_INCARNATION.fullmatch(view.holder)) if view.holder else view.released_by_kvip
 
 
 def may_create(election: Election, *, earlier_holder: bool, now: float) -> bool:

@@ -166,7 +166,9 @@ class Node:
             requests = ClaimsRequests(bench.store, bench.clock)
             self.loop = ClaimsLoop(requests, demand=self.hands, about=lambda: about, shared_name=SHARED, **common)
         else:
-            self.loop = GlobalElection(bench.store, name=SHARED, able=lambda: True, earlier_holder=lambda: self.hands.earlier, **common)
+            self.loop = GlobalElection(
+                bench.store, name=SHARED, able=lambda: True, earlier_holder=lambda: self.hands.earlier, proven=lambda: True, **common
+            )
         self.hands.loop = self.loop
         bench.store.watchers.append(self.loop.lease_changed)
 

@@ -157,7 +157,7 @@ class Kernel:
 
 
 class FakeSwitch:
-    """The port of `Switch`: rules that someone may flush, a place for each VIP, and one group that is alive until then."""
+    """The port of `Switch`: rules that someone may flush, a place for each VIP, and groups that are alive until then."""
 
     def __init__(self, log, clock):
         self.log = log
@@ -165,7 +165,7 @@ class FakeSwitch:
         self.there = False
         self.places = {}
         self.other = frozenset()
-        self.until = None
+        self.alive = {}
         self.nics = {"eth0"}
         self.fails = set()  # names of calls that are refused
         self.unreadable = False
@@ -173,14 +173,18 @@ class FakeSwitch:
 
     def flush(self):
         """Someone else's `nft flush ruleset`."""
-        self.there, self.places, self.other, self.until = False, {}, frozenset(), None
+        self.there, self.places, self.other, self.alive = False, {}, frozenset(), {}
 
     def answers(self, vip):
         """Would the kernel let this VIP answer now?"""
         if not self.there:
             return True
         place = self.places.get(vip)
-        return vip not in self.other if place is None else place == "main" and self.until is not None and self.clock.now() < self.until
+        return vip not in self.other if place is None else self.clock.now() < self.alive.get(place, 0.0)
+
+    @property
+    def until(self):
+        return self.alive.get("main")
 
     def _try(self, call):
         if call in self.fails:
@@ -193,7 +197,7 @@ class FakeSwitch:
         self.installs += 1
         assert self.installs < TOO_MANY, "the rules are installed without end"
         self._try("install")
-        self.there, self.places, self.other, self.until = True, dict.fromkeys(vips, "silent"), frozenset(), None
+        self.there, self.places, self.other, self.alive = True, dict.fromkeys(vips, "silent"), frozenset(), {}
 
     def uninstall(self):
         self._try("uninstall")
@@ -225,23 +229,27 @@ class FakeSwitch:
         self.other = frozenset(vips)
 
     def arm_first(self, group, *, until):
-        self._arm("arm_first", until)
+        self._arm("arm_first", group, until)
 
     def rearm(self, group, *, until):
-        if not self.there or self.until is None or self.clock.now() >= self.until:
+        if not self.there or self.clock.now() >= self.alive.get(group, 0.0):
             raise Expired("not alive")
-        self._arm("rearm", until)
+        self._arm("rearm", group, until)
 
-    def _arm(self, call, until):
+    def _arm(self, call, group, until):
         self._try(call)
+        self.alive.pop(group, None)
         if self.clock.now() >= until:
-            self.until = None
             raise Late("too late")
-        self.until = until
+        self.alive[group] = until
 
     def disarm(self, group=None):
         self._try("disarm")
-        self.until = None
+        for each in [group] if group else [*self.alive]:
+            self.alive.pop(each, None)
+
+    def provide(self, group):
+        pass
 
     def owns(self, port):
         return port == 7

@@ -66,6 +66,9 @@ class FakeElector:
     def elsewhere(self, vip):
         return vip in self.held_elsewhere
 
+    def succeeds(self, vip):
+        return ""
+
     def peer_macs(self):
         return {b"\2\0\0\0\0\x0b"}
 

@@ -10,6 +10,7 @@ from kvip.daemon.bystander import Bystander
 from kvip.daemon.claims_loop import ClaimsLoop
 from kvip.daemon.elections import build_elector, lease_filter
 from kvip.daemon.global_election import GlobalElection
+from kvip.daemon.per_service_election import PerServiceElection
 from kvip.daemon.supervision import Heartbeats
 from kvip.settings import Settings
 from tests.unit.daemon.fake_ports import VIP
@@ -21,12 +22,13 @@ def elector(**settings):
     clock = ManualClock()
     return build_elector(
         Settings(node_name="n1", lease_name="svcs", **settings),
-        client=None,
+        client=lambda namespace: None,
         clock=clock,
         heartbeats=Heartbeats(clock),
         demand=house.demand,
         wires=house.wires,
         services=house.services,
+        leases=house.services,
         about=About,
     )
 
@@ -36,6 +38,8 @@ def elector(**settings):
     [
         ({"election": "claims"}, ClaimsLoop),
         ({"election": "global"}, GlobalElection),
+        ({"election": "per-service"}, PerServiceElection),
+        ({"election": "global", "per_service_on_demand": True}, PerServiceElection),
         ({"election": "claims", "members": "n1, n2"}, ClaimsLoop),
         ({"election": "claims", "members": "n2"}, Bystander),
         ({"election": "global", "members": "n2,n3"}, Bystander),
@@ -46,8 +50,10 @@ def test_the_mode_and_the_members_choose_the_elector(settings, kind):
 
 
 def test_each_mode_watches_the_leases_it_needs():
-    assert lease_filter(Settings(election="claims")) == {"labelSelector": "app.kubernetes.io/managed-by=kvip"}
-    assert lease_filter(Settings(election="global", lease_name="svcs")) == {"fieldSelector": "metadata.name=svcs"}
+    assert lease_filter(Settings(election="claims")) == ("kube-system", {"labelSelector": "app.kubernetes.io/managed-by=kvip"})
+    assert lease_filter(Settings(election="global", lease_name="svcs")) == ("kube-system", {"fieldSelector": "metadata.name=svcs"})
+    assert lease_filter(Settings(election="per-service")) == ("", {})
+    assert lease_filter(Settings(election="global", per_service_on_demand=True)) == ("", {})
 
 
 async def test_a_node_that_is_no_member_holds_nothing_and_turns():

@@ -292,3 +292,42 @@ def test_r2_what_was_let_through_again_since_is_not_silenced(bench):
     bench.switch.fails = set()
     bench.hold(VIP, until=1005.0)
     assert bench.switch.answers(VIP)
+
+
+# -- more than one lease group --------------------------------------------------------------------------------------------
+
+
+def test_k1_a_group_that_is_disarmed_silences_its_own_and_leaves_the_others_alone(bench):
+    bench.guard.admit({VIP: "eth0"}, "s0")
+    bench.guard.admit({OTHER: "eth0"}, "s1")
+    for group in ("s0", "s1"):
+        assert bench.guard.arm(1003.0, group) == ""
+    assert bench.guard.members("s0") == {VIP}
+    bench.guard.disarm("s0")
+    assert not bench.switch.answers(VIP)
+    assert bench.switch.answers(OTHER)
+    assert bench.guard.arm(1004.0, "s0") == ""
+    assert bench.did()[-1] == "arm_first"
+
+
+def test_k1_a_vip_that_moves_to_another_group_lives_as_long_as_that_one(bench):
+    bench.guard.admit({VIP: "eth0"}, "s0")
+    assert bench.guard.arm(1001.0, "s0") == bench.guard.arm(1003.0, "s1") == ""
+    bench.guard.admit({VIP: "eth0"}, "s1")
+    assert bench.guard.members("s0") == frozenset()
+    bench.clock.advance(2.0)
+    assert bench.switch.answers(VIP)
+    bench.clock.advance(1.5)
+    assert not bench.switch.answers(VIP)
+
+
+def test_k7_every_group_comes_back_as_it_was_when_someone_removed_the_rules(bench):
+    bench.guard.admit({VIP: "eth0"}, "s0")
+    bench.guard.admit({OTHER: "eth0"}, "s1")
+    assert bench.guard.arm(1003.0, "s0") == bench.guard.arm(1005.0, "s1") == ""
+    bench.guard.disarm("s0")
+    bench.switch.flush()
+    assert bench.guard.check() == ""
+    assert not bench.switch.answers(VIP)
+    assert bench.switch.answers(OTHER)
+    assert bench.switch.alive == {"s1": 1005.0}

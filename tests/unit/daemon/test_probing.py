@@ -39,11 +39,13 @@ class Bench:
         self.clock = ManualClock()
         self.watch = Watch()
         self.shown = set()
+        self.before = {}
         self.claimed = {VIP, OTHER, THIRD}
         self.answers = []  # (seconds since start, VIPs)
         self.probing = Probing(
             self.watch,
             shown=lambda vip: vip in self.shown,
+            succeeds=lambda vip: self.before.get(vip, ""),
             claimed=lambda vip: vip in self.claimed,
             on_answer=lambda vips: self.answers.append((round(self.clock.now() - 1000.0, 3), list(vips))),
         )
@@ -196,6 +198,33 @@ def test_a_question_that_was_cut_off_can_be_asked_again(bench, after_s):
 
 
 def test_switched_off_nothing_is_asked_and_nothing_is_contested():
-    probing = Probing(None, shown=lambda _: False, claimed=lambda _: True, on_answer=lambda _: None)
+    probing = Probing(None, shown=lambda _: False, succeeds=lambda _: "kube/1", claimed=lambda _: True, on_answer=lambda _: None)
     assert not probing.unprobed(VIP)
     assert not probing.contested(VIP)
+
+
+def test_g1_after_a_holder_that_was_no_kvip_a_vip_is_asked_for_though_it_was_held(bench):
+    async def story(probing):
+        bench.shown = {VIP}
+        assert not probing.unprobed(VIP)
+        bench.before = {VIP: "kube/1"}
+        assert probing.unprobed(VIP)
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(1)
+        assert not probing.unprobed(VIP)
+        bench.before = {VIP: "kube/3"}
+        assert probing.unprobed(VIP), "another such holder came in between"
+
+    bench.play(story)
+
+
+def test_g1_an_answer_counts_for_the_holder_that_was_known_when_it_was_asked(bench):
+    async def story(probing):
+        bench.before = {VIP: "kube/1"}
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(PROBE_S / 2)
+        bench.before = {VIP: "kube/3"}
+        await asyncio.sleep(1)
+        assert probing.unprobed(VIP)
+
+    bench.play(story)

@@ -135,9 +135,9 @@ async def test_a_fence_while_acting_voids_the_rest_of_the_turn(house):
     house.clock.advance(30)
     admit = house.guard.admit
 
-    def fence(places):
+    def fence(places, group):
         house.elector.fence("renew deadline")
-        return admit(places)
+        return admit(places, group)
 
     house.guard.admit = fence
     await house.act(VIP, OTHER)

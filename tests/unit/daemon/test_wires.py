@@ -84,7 +84,7 @@ def test_a_lease_is_passed_on_by_its_name_with_what_the_cache_holds(house):
     house.wires.lease_changed("kube-system/svcs")
     house.caches.leases.store = {}
     house.wires.lease_changed("kube-system/svcs")
-    assert heard == [("svcs", lease), ("svcs", None)]
+    assert heard == [("kube-system/svcs", lease), ("kube-system/svcs", None)]
 
 
 def test_k7_rules_that_cannot_be_put_back_are_a_fence(house):

@@ -1,0 +1,263 @@
+"""Mode `per-service`: a Lease per Service with kube-vip's names; an address that Services share needs all their Leases (PROTOCOL G3).
+
+And `global` with `per-service-on-demand`, where a Service moves from one Lease to the other while it is served.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from lab.cluster import CLAIMS, GLOBAL, PER_SERVICE, SERVICE_LEASES, Cluster, wait
+from lab.lan import node_ip
+from lab.node import NodeProcess
+from lab.peer import PeerProcess, binary, lease_of
+from lab.scene import LEASE_S, NO_GAP_S, TAKE_OVER_S
+
+MODE = PER_SERVICE
+VIP, OTHER = "10.10.0.200", "10.10.0.201"
+FOREIGN = "n9_" + "0123456789abcdef" * 2
+LEASE_NAME = "kube-vip.io/leaseName"
+FORCE = "kube-vip.io/forcePerServiceElection"
+BOUND_S = LEASE_S + 3
+"""Until a VIP that was held before by another Lease, or whose holder died, is bound."""
+
+
+def _lease_holder(cluster: Cluster, name: str, namespace: str = "default") -> str:
+    """The node that a Lease names, "" = none."""
+    path = SERVICE_LEASES.replace("/default/", f"/{namespace}/")
+    return str(cluster.request("GET", f"{path}/{name}")["spec"].get("holderIdentity") or "").rpartition("_")[0]
+
+
+def test_each_service_has_a_lease_of_its_own_and_losing_one_takes_down_its_address_only(cluster: Cluster) -> None:
+    cluster.create("web", VIP)
+    cluster.create("mail", OTHER)
+    cluster.wait_bound(VIP, OTHER)
+    assert cluster.bound(VIP) == [_lease_holder(cluster, "kubevip-web")]
+    assert cluster.bound(OTHER) == [_lease_holder(cluster, "kubevip-mail")]
+    with cluster.judging(VIP, OTHER) as prober:
+        cluster.request("PATCH", f"{SERVICE_LEASES}/kubevip-web", {"spec": {"holderIdentity": FOREIGN}})
+        cluster.wait_gone(VIP, timeout_s=1.0)
+        time.sleep(1.0)
+        assert prober.report(OTHER).longest_silence_s < NO_GAP_S
+        assert prober.answers(VIP) == [
+            answer for answer in prober.answers(VIP) if answer.at_s < prober.report(OTHER).last_answer.at_s - 0.8
+        ]
+        cluster.wait_bound(VIP, timeout_s=2 * BOUND_S)
+        assert prober.report(VIP).two_answers_s == 0
+
+
+def test_a_lease_is_given_back_when_its_service_is_gone_and_the_next_of_that_name_is_served_at_once(cluster: Cluster) -> None:
+    cluster.create("web", VIP)
+    cluster.wait_bound(VIP)
+    cluster.delete("web")
+    cluster.wait_gone(VIP, timeout_s=1.0)
+    wait(lambda: _lease_holder(cluster, "kubevip-web") == "", "the Lease names nobody", timeout_s=2)
+    for _ in range(5):
+        cluster.create("web", VIP)
+        cluster.delete("web")
+    cluster.create("web", OTHER)
+    assert cluster.wait_bound(OTHER) < 2.0
+    assert cluster.bound(VIP) == []
+
+
+def test_g3_services_that_share_an_address_are_held_by_one_node_and_siblings_come_and_go_without_a_gap(cluster: Cluster) -> None:
+    cluster.create("web", VIP)
+    cluster.wait_bound(VIP)
+    with cluster.judging(VIP) as prober:
+        cluster.create("admin", VIP)
+        wait(lambda: _leased(cluster, "kubevip-admin"), "the sibling's Lease is held", timeout_s=3)
+        wait(lambda: _lease_holder(cluster, "kubevip-admin") == cluster.bound(VIP)[0], "both Leases are one node's", timeout_s=3)
+        time.sleep(1.0)
+        assert _lease_holder(cluster, "kubevip-web") == cluster.bound(VIP)[0]
+        cluster.delete("web")
+        wait(lambda: _lease_holder(cluster, "kubevip-web") == "", "the first Service's Lease is given back", timeout_s=3)
+        time.sleep(1.0)
+        report = prober.report(VIP)
+    assert report.longest_silence_s < NO_GAP_S
+    assert report.two_answers_s == 0
+    assert report.switches == 0
+
+
+@pytest.mark.skipif(not binary().exists(), reason="no client-go peer: run `make assets`")
+def test_g3_an_address_of_which_another_holds_one_lease_is_not_bound(cluster: Cluster, tmp_path: Path) -> None:
+    peer = PeerProcess(cluster.lan, "n3", {lease_of("admin"): [VIP]}, kubeconfig=cluster.api.admin_kubeconfig, work_dir=tmp_path)
+    try:
+        with peer:
+            wait(lambda: VIP in peer.vips(), "the peer holds", timeout_s=LEASE_S + 5)
+            cluster.create("admin", VIP)
+            cluster.create("web", VIP)
+            with cluster.judging(VIP) as prober:
+                time.sleep(2 * LEASE_S)
+                assert cluster.bound(VIP) == []
+                peer.stop()
+                cluster.wait_bound(VIP, timeout_s=6)
+                time.sleep(0.5)
+                assert prober.report(VIP).two_answers_s == 0
+    finally:
+        peer.sweep()
+
+
+@pytest.mark.parametrize("name", ["shared", "kube-public/shared"])
+def test_services_that_name_one_lease_share_it(cluster: Cluster, name: str) -> None:
+    cluster.create("web", VIP, annotations={LEASE_NAME: name})
+    cluster.create("mail", OTHER, annotations={LEASE_NAME: name})
+    if "/" in name:  # a namespace of the cluster's own is refused
+        for service, vip in (("web", VIP), ("mail", OTHER)):
+            uid = cluster.get(service)["metadata"]["uid"]
+            wait(lambda uid=uid: bool(cluster.events(uid, "InvalidLeaseName")), "an Event says so", timeout_s=3)  # type: ignore[misc]
+            cluster.wait_bound(vip)
+            assert _lease_holder(cluster, f"kubevip-{service}") == cluster.bound(vip)[0]
+        return
+    cluster.wait_bound(VIP, OTHER)
+    assert cluster.bound(VIP) == cluster.bound(OTHER) == [_lease_holder(cluster, "shared")]
+
+
+def test_only_a_node_with_endpoints_elects_for_a_local_service(cluster: Cluster) -> None:
+    cluster.create("web", VIP, spec={"externalTrafficPolicy": "Local"})
+    time.sleep(1.0)
+    assert cluster.bound(VIP) == []
+    with _endpoint(cluster, "n2"):
+        cluster.wait_bound(VIP)
+        assert cluster.bound(VIP) == ["n2"]
+    with cluster.probing(VIP) as prober, _endpoint(cluster, "n1"):
+        wait(lambda: cluster.bound(VIP) == ["n1"], "it moves with the endpoint", timeout_s=6)
+        time.sleep(0.5)
+        assert prober.report(VIP).two_answers_s == 0
+
+
+@contextmanager
+def _endpoint(cluster: Cluster, node: str) -> Iterator[None]:
+    path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+    body = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": f"web-{node}", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.244.0.2"], "nodeName": node, "conditions": {"ready": True}}],
+        "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+    }
+    cluster.request("POST", path, body)
+    try:
+        yield
+    finally:
+        cluster.request("DELETE", f"{path}/web-{node}")
+
+
+# -- on demand ----------------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _on_demand(cluster: Cluster) -> Iterator[None]:
+    with ExitStack() as stack:
+        for name in cluster.nodes:
+            stack.enter_context(cluster.restarted(name, KVIP_ELECTION=GLOBAL, KVIP_PER_SERVICE_ON_DEMAND="true"))
+        yield
+
+
+def test_a_service_moves_to_its_own_lease_and_back_without_two_answers(cluster: Cluster) -> None:
+    with _on_demand(cluster):
+        cluster.create("web", VIP)
+        cluster.create("mail", OTHER)
+        cluster.wait_bound(VIP, OTHER, timeout_s=BOUND_S)
+        assert cluster.bound(VIP) == cluster.bound(OTHER) == [_lease_holder(cluster, "plndr-svcs-lock", "kube-system")]
+        with cluster.judging(VIP, OTHER) as prober:
+            cluster.patch("web", {"metadata": {"annotations": {FORCE: "true"}}})
+            wait(lambda: _leased(cluster, "kubevip-web"), "the Service has its own Lease", timeout_s=6)
+            time.sleep(1.5)
+            assert _lease_holder(cluster, "kubevip-web") == cluster.bound(VIP)[0]
+            to = prober.report(VIP)
+            cluster.patch("web", {"metadata": {"annotations": {FORCE: None}}})
+            wait(lambda: _lease_holder(cluster, "kubevip-web") == "", "the Lease is given back", timeout_s=6)
+            cluster.wait_bound(VIP, timeout_s=6)
+            time.sleep(1.0)
+            back = prober.report(VIP)
+            print(f"to its own Lease: silence {to.longest_silence_s:.2f} s; and back: {back.longest_silence_s:.2f} s")
+            assert to.longest_silence_s < NO_GAP_S
+            assert back.longest_silence_s < 4.0
+            assert back.two_answers_s == 0
+            assert prober.report(OTHER).longest_silence_s < NO_GAP_S
+
+
+def test_a_service_on_demand_moves_back_to_a_shared_lease_that_another_node_holds(cluster: Cluster) -> None:
+    with _on_demand(cluster):
+        cluster.create("mail", OTHER)
+        cluster.wait_bound(OTHER, timeout_s=BOUND_S)
+        shared = cluster.nodes[_lease_holder(cluster, "plndr-svcs-lock", "kube-system")]
+        shared.stop()
+        cluster.create("web", VIP, annotations={FORCE: "true"})
+        cluster.wait_bound(VIP, OTHER, timeout_s=BOUND_S)
+        other = cluster.other(shared)
+        shared.start()
+        shared.wait_ready(15)
+        other.freeze()  # the shared Lease and the Service's go to the one that was started again
+        wait(lambda: cluster.bound(VIP) and shared.node in cluster.bound(VIP), "taken over", timeout_s=TAKE_OVER_S + 4)
+        other.thaw()
+        time.sleep(1.0)
+        with cluster.judging(VIP) as prober:
+            cluster.patch("web", {"metadata": {"annotations": {FORCE: None}}})
+            time.sleep(3.0)
+            assert prober.report(VIP).two_answers_s == 0
+            assert len(cluster.bound(VIP)) == 1
+
+
+def _leased(cluster: Cluster, name: str) -> bool:
+    items = cluster.request("GET", SERVICE_LEASES)["items"]
+    return any(item["metadata"]["name"] == name and item["spec"].get("holderIdentity") for item in items)
+
+
+# -- other modes ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (CLAIMS, PER_SERVICE),
+        (PER_SERVICE, CLAIMS),
+        pytest.param(GLOBAL, PER_SERVICE, marks=pytest.mark.slow),
+        pytest.param(PER_SERVICE, GLOBAL, marks=pytest.mark.slow),
+    ],
+)
+def test_g5_a_change_of_mode_by_rolling_restart_has_no_two_answers(cluster: Cluster, before: str, after: str) -> None:
+    """On three nodes: the last of the old mode hold while the first of the new mode wait."""
+    with ExitStack() as stack:
+        third = stack.enter_context(cluster.joined_by("n3"))
+        everyone = ("n1", "n2", "n3")
+        for name in everyone:
+            node = stack.enter_context(cluster.restarted(name, KVIP_ELECTION=before))
+        cluster.create("web", VIP)
+        cluster.create("mail", OTHER)
+        cluster.wait_bound(VIP, OTHER, timeout_s=2 * BOUND_S + 5)
+        with cluster.judging(VIP, OTHER) as prober:
+            for name in everyone:
+                node = cluster.nodes[name]
+                node.stop()
+                node.env["KVIP_ELECTION"] = after
+                node.start()
+                time.sleep(2.0)
+            cluster.wait_bound(VIP, OTHER, timeout_s=3 * LEASE_S + 3)
+            time.sleep(1.0)
+            for vip in (VIP, OTHER):
+                report = prober.report(vip)
+                print(f"{before} -> {after}: two answers {report.two_answers_s:.2f} s, longest silence {report.longest_silence_s:.2f} s")
+                assert report.two_answers_s == 0
+        cluster.delete_all()
+        cluster.wait_gone(VIP, OTHER)
+        assert third.running
+
+
+def test_g5_kube_vips_svc_election_chooses_this_mode(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.nodes["n1"].stop()
+    env = {"svc_election": "true", "vip_leaderelection": "true", "vip_loseleadership": "true"}
+    with NodeProcess(cluster.lan, "n1", kubeconfig=cluster.api.kvip_kubeconfig, work_dir=tmp_path, env=env) as node:
+        node.wait_ready(15)
+        cluster.nodes["n2"].stop()
+        cluster.create("web", VIP)
+        wait(lambda: _leased(cluster, "kubevip-web"), "it elects for the Service", timeout_s=BOUND_S)
+        wait(lambda: VIP in node.vips(), f"bound on {node_ip('n1')}", timeout_s=3)
+        node.stop()
+        assert node.vips() == []
