@@ -264,15 +264,18 @@ class PerServiceElection:
     def _foreign_mode(self) -> str:
         loop = self._pool.get(self._shared)
         view = loop.election.view if loop is not None else None
-        if view is None:
-            return f"the Lease {self._shared} was not read yet"
-        if self._on_demand or is_per_service(view) or self._pool.standing(self._shared) is not Standing.OTHERS:
+        if self._on_demand or view is None or is_per_service(view) or self._pool.standing(self._shared) is not Standing.OTHERS:
             return ""
         return f"the Lease {self._shared} is held by {view.holder}, in another mode; nothing is taken beside it"
 
     async def _in_the_way(self, lease: LeaseKey, deadline_s: float) -> str:
-        foreign = "" if lease == self._shared else self._foreign_mode()
-        return foreign or await self._interlock.look_once(self.incarnation, retired=frozenset({self._former or ""}), deadline_s=deadline_s)
+        if lease != self._shared:
+            loop = self._pool.get(self._shared)
+            if loop is None or loop.election.view is None:
+                return f"the Lease {self._shared} was not read yet"
+            if foreign := self._foreign_mode():
+                return foreign
+        return await self._interlock.look_once(self.incarnation, retired=frozenset({self._former or ""}), deadline_s=deadline_s)
 
     def _won(self, lease: LeaseKey) -> None:
         metrics.lease_holding.set(self._pool.held())

@@ -407,6 +407,15 @@ def test_g5_nothing_is_taken_beside_a_holder_of_the_shared_lease_in_another_mode
     bench.play(story)
 
 
+def test_g5_a_node_that_starts_says_nothing_of_another_mode_before_it_read_the_lease(bench):
+    async def story(n1):
+        assert n1.elector.blocked == ""
+        await asyncio.sleep(0.0005)
+        assert n1.elector.blocked == ""
+
+    bench.play(story)
+
+
 def test_every_change_of_hands_is_another_succession_so_that_the_segment_is_asked(bench):
     async def story(n1):
         n1.need(VIP, WEB)
