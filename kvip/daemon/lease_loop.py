@@ -122,7 +122,6 @@ class LeaseLoop:
                 pass
 
     async def _turn(self) -> float:
-        """One decision and at most one write; returns the seconds until the next."""
         now = self._clock.now()
         view = self.election.view
         timers = self.election.timers
@@ -137,6 +136,8 @@ class LeaseLoop:
                 self.fence(reason)
                 return 0.0
             case elect.Wait(until=until):
+                if self.election.holding and not self._stakes.able():
+                    return await self._hand_over()
                 limit = timers.retry_period_s if self.election.holding else 2 * timers.retry_period_s if self._stakes.polls else QUIET_S
                 return min(max(0.0, until - self._clock.now()), limit)
             case elect.Take(version=version):

@@ -176,7 +176,7 @@ class PerServiceElection:
         if self._foreign_mode() != foreign:
             self._pool.look()
         if self._pool.standing(name) is not before:
-            self._grants.settle(self._grants.requiring(name))
+            self._settle(name)
 
     def leases_synced(self) -> None:
         """What the watch missed is found out when a Lease is to be taken."""
@@ -281,6 +281,10 @@ class PerServiceElection:
         metrics.lease_holding.set(self._pool.held())
         if lease == self._shared:
             self._pool.look()
+        self._settle(lease)
+
+    def _settle(self, lease: LeaseKey) -> None:
+        """The Lease is in other hands: what hangs on it, and whose turn the Leases beside it are."""
         vips = self._grants.requiring(lease)
         self._grants.settle(vips)
         self._look(each for vip in vips for each in self._grants.required(vip))
