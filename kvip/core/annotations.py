@@ -72,8 +72,8 @@ SCHEMA: tuple[Annotation, ...] = (
         treatment="read",
         values="`name` or `namespace/name`",
         does="Election `per-service` (and a Service that `per-service-on-demand` gives a Lease): the Lease by which the VIPs are held; "
-        "Services that name one share it. Without effect with externalTrafficPolicy Local, as for kube-vip. In the cluster's own namespaces "
-        "(`kube-*`) only for Services there.",
+        "Services that name one share it. Without effect with externalTrafficPolicy Local, as for kube-vip. In the cluster's own "
+        "namespaces (`kube-*`) only for Services there.",
     ),
     Annotation(
         key=FORCE_ELECTION,

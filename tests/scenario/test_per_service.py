@@ -23,6 +23,7 @@ VIP, OTHER = "10.10.0.200", "10.10.0.201"
 FOREIGN = "n9_" + "0123456789abcdef" * 2
 LEASE_NAME = "kube-vip.io/leaseName"
 FORCE = "kube-vip.io/forcePerServiceElection"
+OTHER_PORT = {"ports": [{"name": "admin", "port": 8080, "protocol": "TCP"}]}
 BOUND_S = LEASE_S + 3
 """Until a VIP that was held before by another Lease, or whose holder died, is bound."""
 
@@ -69,7 +70,7 @@ def test_g3_services_that_share_an_address_are_held_by_one_node_and_siblings_com
     cluster.create("web", VIP)
     cluster.wait_bound(VIP)
     with cluster.judging(VIP) as prober:
-        cluster.create("admin", VIP)
+        cluster.create("admin", VIP, spec=OTHER_PORT)
         wait(lambda: _leased(cluster, "kubevip-admin"), "the sibling's Lease is held", timeout_s=3)
         wait(lambda: _lease_holder(cluster, "kubevip-admin") == cluster.bound(VIP)[0], "both Leases are one node's", timeout_s=3)
         time.sleep(1.0)
@@ -90,7 +91,7 @@ def test_g3_an_address_of_which_another_holds_one_lease_is_not_bound(cluster: Cl
         with peer:
             wait(lambda: VIP in peer.vips(), "the peer holds", timeout_s=LEASE_S + 5)
             cluster.create("admin", VIP)
-            cluster.create("web", VIP)
+            cluster.create("web", VIP, spec=OTHER_PORT)
             with cluster.judging(VIP) as prober:
                 time.sleep(2 * LEASE_S)
                 assert cluster.bound(VIP) == []
