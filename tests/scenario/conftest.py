@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from lab.apihost import ApiHost
-from lab.cluster import CLAIMS, GLOBAL, PER_SERVICE, Cluster
+from lab.cluster import CLAIMS, GLOBAL, Cluster
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import API_IP, Lan
 from lab.scene import recover
 
-MODES = (CLAIMS, GLOBAL, PER_SERVICE)
+MODES = (CLAIMS, GLOBAL)
+"""Of the tests that run in several; a module may name others in its own MODES, the default ring's first."""
 DEFAULT_MODE = CLAIMS
 """Of the tests that run in one mode only, unless their module says another MODE."""
 
@@ -23,14 +24,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: a scenario that runs with --slow only")
+    config.addinivalue_line("markers", "embedded: a scenario that needs an API server which fails on request")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Who asks for `mode` runs once in each (of its module's MODES); in the default ring in the first only, unless it says EVERY_MODE."""
+    """Who asks for `mode` runs once in each of its module's MODES; in the default ring in the first only."""
     if "mode" in metafunc.fixturenames:
-        everywhere = getattr(metafunc.module, "EVERY_MODE", False)
         chosen = getattr(metafunc.module, "MODES", MODES)
-        modes = [pytest.param(mode, marks=[] if everywhere or mode == chosen[0] else [pytest.mark.slow]) for mode in chosen]
+        modes = [pytest.param(mode, marks=[] if mode == chosen[0] else [pytest.mark.slow]) for mode in chosen]
         metafunc.parametrize("mode", modes, indirect=True, scope="module")
 
 
@@ -39,6 +40,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "tests/scenario" in str(item.path):
             item.add_marker(pytest.mark.scenario)
             item.add_marker(pytest.mark.timeout(120))
+            fault = getattr(item, "callspec", None) and item.callspec.params.get("fault")  # type: ignore[attr-defined]
+            if "embedded" in getattr(item, "fixturenames", ()) or getattr(fault, "embedded", False):
+                item.add_marker(pytest.mark.embedded)
             if item.get_closest_marker("slow") and not config.getoption("--slow", default=False):
                 item.add_marker(pytest.mark.skip(reason="slow; runs with --slow"))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lab.cluster import Cluster
+from lab.cluster import CLAIMS, GLOBAL, PER_SERVICE, Cluster
 from lab.embeddedapi import EmbeddedApi
 from lab.faults import TABLE
 from lab.scene import Fault, run
 
-EVERY_MODE = True
+MODES = (CLAIMS, GLOBAL, PER_SERVICE)
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, marks=[pytest.mark.slow] * fault.slow, id=fault.name) for fault in TABLE])

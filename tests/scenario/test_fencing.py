@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from lab.clocks import Clocks
-from lab.cluster import GLOBAL, PER_SERVICE, Cluster, now, wait
+from lab.cluster import CLAIMS, GLOBAL, PER_SERVICE, Cluster, now, wait
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import api_ip
 from lab.node import NodeProcess
 from lab.scene import LEASE_S, NO_GAP_S, RENEW_S, SILENT_S, TAKE_OVER_S
 
+MODES = (CLAIMS, GLOBAL, PER_SERVICE)
 VIP = "10.10.0.200"
 FOREIGN = "n9_" + "0123456789abcdef" * 2
 
