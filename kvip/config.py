@@ -67,9 +67,13 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError("command line", message if len(message) <= 200 else f"{message[:200]}...")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of all settings to a parser. Values stay text, under the field's name; absent ones are left out."""
-    parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="TOML file with settings")
+def add_arguments(parser: argparse.ArgumentParser, *, file: bool = True) -> None:
+    """Add the flags of all settings to a parser. Values stay text, under the field's name; absent ones are left out.
+
+    `file`: with the flag that names a TOML file.
+    """
+    if file:
+        parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="TOML file with settings")
     for option in OPTIONS:
         unit = f" [{option.unit}]" if option.unit else ""
         text = f"{option.help}{unit} (default: {option.shown_default})".replace("%", "%%").replace("`", "")

@@ -24,8 +24,15 @@ def _sweep(argv: Sequence[str]) -> int:
     return sweep.main(argv)
 
 
+def _manifest(argv: Sequence[str]) -> int:
+    from kvip.cli import manifest
+
+    return manifest.main(argv)
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "manager": (_manager, "run the daemon: hold and announce the VIPs of LoadBalancer Services"),
+    "manifest": (_manifest, "print a DaemonSet, a static Pod or the rights for the settings, as YAML"),
     "sweep": (_sweep, "remove what kvip, or another daemon, left on this host"),
 }
 
