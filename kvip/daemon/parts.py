@@ -78,6 +78,8 @@ class Parts:
     reserved: Reserved
     strays: StrayWatch
     upkeep: Upkeep
+    nic: str
+    """Name of the VIPs' NIC."""
 
     def __init__(
         self, settings: Settings, *, clock: Clock, addresses: AddressSocket, switch: Switch | None, ports: ServiceRules | None
@@ -122,6 +124,7 @@ class Parts:
 
     def build(self, *, lease_api: Api, api: Api, api_host: str, link: Link) -> None:
         """Make the parts that need the API (`api_host`: its URL) and the NIC."""
+        self.nic = link.name
         self.reserved = Reserved(api_host, on_changed=self.wires.surroundings_changed)
         self._build_desire(lease_api=lease_api, api=api, nic=link.name)
         self._build_reconcile(link)
