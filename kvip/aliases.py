@@ -88,7 +88,7 @@ FOREIGN: tuple[Foreign, ...] = (
     *_table(
         "warned",
         "not /32,/128",
-        {"vip_subnet": "kvip binds VIPs as /32 and /128, always"},
+        {"vip_subnet vip_cidr": "kvip binds VIPs as /32 and /128, always"},
     ),
     *_table(
         "warned",
@@ -106,7 +106,6 @@ FOREIGN: tuple[Foreign, ...] = (
             "egress_podcidr egress_servicecidr": "egress through a VIP is not available",
             "mirror_dest_interface": "kvip does not mirror traffic",
             "address vip_address": "kvip does not hold the control plane's VIP",
-            "health_check_port": "kvip answers `/healthz` and `/readyz` on `metrics-address`",
             "kubernetes_addr": "the API server's address comes from the kubeconfig or the cluster",
         },
     ),

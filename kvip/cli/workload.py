@@ -99,15 +99,11 @@ def _environment(variables: Mapping[str, str]) -> list[Json]:
 
 def _probes(settings: Settings) -> Json:
     """Probes where the daemon listens; none where it does not."""
-    if not settings.metrics_address:
-        return {}
-    host, port = parse_listen(settings.metrics_address)
-    host = "" if host in _UNSPECIFIED else host
-
-    def probe(path: str, **times: int) -> Json:
-        return {"httpGet": {"path": path, "port": port, **({"host": host} if host else {})}, **times}
-
+    host, port = parse_listen(settings.metrics_address) if settings.metrics_address else ("", settings.health_check_port)
+    place = {"port": port} if host in ("", *_UNSPECIFIED) else {"port": port, "host": host}
+    alive = {"initialDelaySeconds": 10, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3}
+    ready = {"periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 2}
     return {
-        "livenessProbe": probe("/healthz", initialDelaySeconds=10, periodSeconds=10, timeoutSeconds=5, failureThreshold=3),
-        "readinessProbe": probe("/readyz", periodSeconds=5, timeoutSeconds=5, failureThreshold=2),
+        **({"livenessProbe": {"httpGet": {"path": "/healthz", **place}, **alive}} if port else {}),
+        **({"readinessProbe": {"httpGet": {"path": "/readyz", **place}, **ready}} if settings.metrics_address else {}),
     }

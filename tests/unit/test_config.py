@@ -88,6 +88,7 @@ OVERRIDES = {
     "loop": ("asyncio", "asyncio"),
     "lease-duration": ("5.5", 5.5),
     "retry-period": ("1.5", 1.5),
+    "health-check-port": ("10256", 10256),
 }
 
 
@@ -165,6 +166,13 @@ def test_node_name_is_lower_cased_from_every_source():
 def test_bad_hostname_says_what_to_set():
     with pytest.raises(ConfigError, match=r"node-name: 'my_host'.*\(from the hostname; set node-name\)"):
         load([], {}, files=FakeFiles(), hostname="my_host")
+
+
+def test_two_listeners_on_one_port_are_refused():
+    assert refused(health_check_port="2112").path == "health-check-port"
+    assert loaded(health_check_port="2112", prometheus_server="off").settings.health_check_port == 2112
+    assert loaded(health_check_port="0").settings.health_check_port == 0
+    assert "1024" in refused(health_check_port="80").problem
 
 
 def test_metrics_off():

@@ -12,7 +12,7 @@ from kvip.settings import OPTIONS, Settings
 SAMPLES = {"text": "eth7", "switch": "true", "number": "2", "integer": "100"}
 OVERRIDES = {
     "kubeconfig": "/etc/kube.conf", "metrics-address": "127.0.0.1:9", "lease-duration": "20", "state-dir": "/var/kvip", "members": "n1",
-    "stray-ranges": "10.0.0.0/8", "retry-period": "1.5", "election": "global",
+    "stray-ranges": "10.0.0.0/8", "retry-period": "1.5", "election": "global", "health-check-port": "10256",
 }  # fmt: skip
 
 
@@ -81,6 +81,9 @@ def test_probes_go_where_the_daemon_listens(capsys, address, probed):
 def test_without_a_listener_there_are_no_probes(capsys):
     (item,) = printed(capsys, "daemonset", "--metrics-address", "off")
     assert not {"livenessProbe", "readinessProbe"} & container(item)[1].keys()
+    (item,) = printed(capsys, "daemonset", "--metrics-address", "off", "--health-check-port", "10256")
+    assert container(item)[1]["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": 10256}
+    assert "readinessProbe" not in container(item)[1]
 
 
 def test_static_pod_has_a_kubeconfig_and_no_service_account(capsys):
