@@ -72,6 +72,7 @@ FOREIGN: tuple[Foreign, ...] = (
             "enable_upnp": "kvip opens no ports on a gateway; set enable_upnp=false",
             "lb_enable": "kvip does not balance the control plane (IPVS); set lb_enable=false",
             "vip_preserve_on_leadership_loss": "a VIP that stays on a node without its Lease is answered for by two nodes; set it to false",
+            "egress_enableinternalsnat egress_clean EGRESS_CLEAN": "egress through a VIP is not available; set it to false",
             "vip_ddns": "kvip takes addresses, not names that DHCP registers; set vip_ddns=false",
         },
     ),
@@ -87,6 +88,7 @@ FOREIGN: tuple[Foreign, ...] = (
         "refused",
         "set",
         {
+            "egress_podcidr egress_servicecidr": "egress through a VIP is not available; unset it",
             "config_file": "kvip does not read kube-vip's configuration file, which may say who holds a VIP; move its settings to "
             "kvip's own file (`KVIP_CONFIG`) and unset it",
         },
@@ -107,14 +109,12 @@ FOREIGN: tuple[Foreign, ...] = (
         {
             "vip_allow_interface_not_up": "kvip has `wait-for-interface` for a NIC that is not there yet",
             "enable_node_labeling": "kvip writes no labels to Nodes",
-            "egress_withnftables egress_enableinternalsnat egress_clean EGRESS_CLEAN": "egress through a VIP is not available",
         },
     ),
     *_table(
         "warned",
         "set",
         {
-            "egress_podcidr egress_servicecidr": "egress through a VIP is not available",
             "mirror_dest_interface": "kvip does not mirror traffic",
             "address vip_address": "kvip does not hold the control plane's VIP",
             "kubernetes_addr": "the API server's address comes from the kubeconfig or the cluster",
@@ -140,6 +140,7 @@ FOREIGN: tuple[Foreign, ...] = (
             _CONTROL_PLANE_HEALTH: "concerns the control plane",
             _BGP: "concerns BGP",
             _ROUTES: "concerns the routing-table mode",
+            "egress_withnftables": "chooses how egress is done; egress through a VIP is not available",
             "dns_mode dhcp_mode dhcp_backoff_attempts": "a VIP that is a name or asks for DHCP is refused with an Event on its Service",
             "vip_loseleadership_timeout_seconds": "it is 0.5 s, see vip_loseleadership",
             "vip_skipdad": "kvip's election replaces duplicate address detection; it never waits for it",

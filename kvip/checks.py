@@ -118,6 +118,9 @@ def check_settings(settings: Settings, sources: Mapping[str, str]) -> None:
         problem = "'remove' needs all Services in view, service-namespace shows those of one namespace; set stray-action=report"
         raise ConfigError("stray-action", problem, source=sources.get("stray_action", ""))
     _check_ports(settings, sources)
+    if settings.ipv6_dad and not settings.probe:
+        problem = "needs probe: only a probe finds out when the other host is gone; set probe=true"
+        raise ConfigError("ipv6-dad", problem, source=sources.get("ipv6_dad", ""))
 
 
 def _check_timers(settings: Settings, sources: Mapping[str, str]) -> None:

@@ -173,6 +173,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "host answers for. Never at a take-over."
         ),
     ] = True
+    ipv6_dad: Annotated[
+        bool,
+        _meta(
+            "Let the kernel look for duplicates of an IPv6 VIP too (RFC 4862) when it is bound for the first time: about a second passes "
+            "before it is usable and announced. kvip's own `probe` has asked by then. Never at a take-over."
+        ),
+    ] = False
     stray_ranges: Annotated[
         str,
         _meta("Networks (CIDRs, comma-separated) whose addresses are VIPs: one found on the NIC without a Service is reported as a stray."),
