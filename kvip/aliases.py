@@ -1,4 +1,4 @@
-"""What kvip does with those of kube-vip's variables that are no setting of kvip's under another name, and with unknown ones.
+"""What kvip does with those of kube-vip's variables and flags that are no setting of kvip's under another name, and with unknown ones.
 
 Inputs: the environment. Outputs: warnings, or a `ConfigError` where going on would change who holds a VIP, or where.
 Must not print a variable's value unless it is a switch: some of them are passwords.
@@ -18,16 +18,22 @@ from kvip.errors import ConfigError
 from kvip.settings import OPTIONS
 
 Treatment = Literal["none", "followed", "warned", "refused"]
-When = Literal["set", "true", "false", "not /32,/128"]
+When = Literal["set", "true", "false", "not /32,/128", "not kubernetes"]
 
 
 class Foreign(msgspec.Struct, frozen=True, kw_only=True):
     """A variable of kube-vip's: what kvip does when `when` holds; otherwise the variable is accepted and has no effect."""
 
     name: str
+    """The variable; a flag, with its dashes, where kube-vip has no variable for it."""
     treatment: Treatment
     when: When
     note: str
+
+    @property
+    def is_variable(self) -> bool:
+        """False for a flag without a variable."""
+        return not self.name.startswith("--")
 
 
 def parse_bool(text: str) -> bool | None:
@@ -66,6 +72,7 @@ FOREIGN: tuple[Foreign, ...] = (
             "enable_upnp": "kvip opens no ports on a gateway; set enable_upnp=false",
             "lb_enable": "kvip does not balance the control plane (IPVS); set lb_enable=false",
             "vip_preserve_on_leadership_loss": "a VIP that stays on a node without its Lease is answered for by two nodes; set it to false",
+            "egress_enableinternalsnat egress_clean EGRESS_CLEAN": "egress through a VIP is not available; set it to false",
             "vip_ddns": "kvip takes addresses, not names that DHCP registers; set vip_ddns=false",
         },
     ),
@@ -81,14 +88,20 @@ FOREIGN: tuple[Foreign, ...] = (
         "refused",
         "set",
         {
+            "egress_podcidr egress_servicecidr": "egress through a VIP is not available; unset it",
             "config_file": "kvip does not read kube-vip's configuration file, which may say who holds a VIP; move its settings to "
             "kvip's own file (`KVIP_CONFIG`) and unset it",
         },
     ),
     *_table(
+        "refused",
+        "not kubernetes",
+        {"--leaderElectionType": "kvip elects by Leases of the Kubernetes API; set it to kubernetes"},
+    ),
+    *_table(
         "warned",
         "not /32,/128",
-        {"vip_subnet": "kvip binds VIPs as /32 and /128, always"},
+        {"vip_subnet vip_cidr": "kvip binds VIPs as /32 and /128, always"},
     ),
     *_table(
         "warned",
@@ -96,17 +109,14 @@ FOREIGN: tuple[Foreign, ...] = (
         {
             "vip_allow_interface_not_up": "kvip has `wait-for-interface` for a NIC that is not there yet",
             "enable_node_labeling": "kvip writes no labels to Nodes",
-            "egress_withnftables egress_enableinternalsnat egress_clean EGRESS_CLEAN": "egress through a VIP is not available",
         },
     ),
     *_table(
         "warned",
         "set",
         {
-            "egress_podcidr egress_servicecidr": "egress through a VIP is not available",
             "mirror_dest_interface": "kvip does not mirror traffic",
             "address vip_address": "kvip does not hold the control plane's VIP",
-            "health_check_port": "kvip answers `/healthz` and `/readyz` on `metrics-address`",
             "kubernetes_addr": "the API server's address comes from the kubeconfig or the cluster",
         },
     ),
@@ -130,12 +140,15 @@ FOREIGN: tuple[Foreign, ...] = (
             _CONTROL_PLANE_HEALTH: "concerns the control plane",
             _BGP: "concerns BGP",
             _ROUTES: "concerns the routing-table mode",
+            "egress_withnftables": "chooses how egress is done; egress through a VIP is not available",
             "dns_mode dhcp_mode dhcp_backoff_attempts": "a VIP that is a name or asks for DHCP is refused with an Event on its Service",
             "vip_loseleadership_timeout_seconds": "it is 0.5 s, see vip_loseleadership",
             "vip_skipdad": "kvip's election replaces duplicate address detection; it never waits for it",
             "vip_interfaceloglobal": "kvip's addresses have global scope",
             "enable_endpoints": "kvip reads EndpointSlices",
             "instance_name": "names kube-vip's own firewall tables",
+            "--etcdCACert --etcdCert --etcdKey --etcdEndpoints": "concerns --leaderElectionType=etcd",
+            "--debounceTime": "kvip acts on the latest state, however often a Service changes",
             "iptables_backend debounce_time vip_configmap": "kube-vip does not use it either",
         },
     ),
@@ -150,20 +163,22 @@ _FOREIGN = frozenset(foreign.name for foreign in FOREIGN)
 _HOST_PREFIXES = frozenset({"32", "/32", "128", "/128"})
 
 
-def _holds(foreign: Foreign, text: str) -> bool:
+def _holds(foreign: Foreign, text: str, *, source: str) -> bool:
     if foreign.when == "set":
         return True
+    if foreign.when == "not kubernetes":
+        return text != "kubernetes"
     if foreign.when == "not /32,/128":
         return not _HOST_PREFIXES.issuperset(text.split(","))
     switch = parse_bool(text)
     if switch is None:
         problem = f"true or false is expected, got {text[:60]!r}"
-        raise ConfigError(foreign.name, problem, source=f"variable {foreign.name}")
+        raise ConfigError(foreign.name, problem, source=source)
     return switch == (foreign.when == "true")
 
 
-def judge(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Warnings about kube-vip's variables that kvip does not follow.
+def judge(environ: Mapping[str, str], flags: Mapping[str, str]) -> tuple[str, ...]:
+    """Warnings about kube-vip's variables and flags that kvip does not follow. `flags`: variable -> the flag it was given by instead.
 
     Raises ConfigError for one that would change who holds a VIP or where, and for a switch that is none.
     An empty value counts as not set, as it does for kube-vip.
@@ -171,12 +186,18 @@ def judge(environ: Mapping[str, str]) -> tuple[str, ...]:
     warnings: list[str] = []
     for foreign in FOREIGN:
         text = environ.get(foreign.name, "")
-        if not text or foreign.treatment == "none" or not _holds(foreign, text) or foreign.treatment == "followed":
+        source = source_of(foreign.name, flags)
+        if not text or foreign.treatment == "none" or not _holds(foreign, text, source=source) or foreign.treatment == "followed":
             continue
         if foreign.treatment == "refused":
-            raise ConfigError(foreign.name, foreign.note, source=f"variable {foreign.name}")
-        warnings.append(f"variable {foreign.name} is ignored: {foreign.note}")
+            raise ConfigError(foreign.name, foreign.note, source=source)
+        warnings.append(f"{source} is ignored: {foreign.note}")
     return tuple(warnings)
+
+
+def source_of(variable: str, flags: Mapping[str, str]) -> str:
+    """Where the value of one of kube-vip's variables came from. `flags`: as for `judge`."""
+    return f"flag {flags[variable]}" if variable in flags else f"variable {variable}"
 
 
 def guess(name: str, known: Iterable[str]) -> str:

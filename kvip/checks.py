@@ -117,6 +117,10 @@ def check_settings(settings: Settings, sources: Mapping[str, str]) -> None:
         # A stray is what no Service has: with one namespace in view, it may be the VIP of a Service elsewhere.
         problem = "'remove' needs all Services in view, service-namespace shows those of one namespace; set stray-action=report"
         raise ConfigError("stray-action", problem, source=sources.get("stray_action", ""))
+    _check_ports(settings, sources)
+    if settings.ipv6_dad and not settings.probe:
+        problem = "needs probe: only a probe finds out when the other host is gone; set probe=true"
+        raise ConfigError("ipv6-dad", problem, source=sources.get("ipv6_dad", ""))
 
 
 def _check_timers(settings: Settings, sources: Mapping[str, str]) -> None:
@@ -141,6 +145,14 @@ def _check_timers(settings: Settings, sources: Mapping[str, str]) -> None:
             f"set retry-period to at most {renew / 2:g} s, or renew-deadline to at least {2 * retry:g} s"
         )
         raise ConfigError("retry-period", problem, source=origin)
+
+
+def _check_ports(settings: Settings, sources: Mapping[str, str]) -> None:
+    if settings.health_check_port and settings.metrics_address:
+        port = parse_listen(settings.metrics_address)[1]
+        if port == settings.health_check_port:
+            problem = f"{port} is the port of metrics-address, which serves /healthz too; unset it, or use another port"
+            raise ConfigError("health-check-port", problem, source=sources.get("health_check_port", ""))
 
 
 def _subdomain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Reads the settings: flag > KVIP_ variable > kube-vip's variable > TOML file > default, and checks them.
+"""Reads the settings: flag > KVIP_ variable > kube-vip's variable > kube-vip's flag > TOML file > default, and checks them.
 
 Inputs: arguments, environment, files through a port. Outputs: `Loaded` (settings and warnings), flags for a parser.
 Raises ConfigError, and nothing else, for what cannot be used. Must not log, and must not touch the network.
@@ -11,14 +11,15 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn, Protocol
 
 import msgspec
 
-from kvip.aliases import FOREIGN, Foreign, guess, judge, parse_bool, unknown
+from kvip.aliases import guess, judge, parse_bool, source_of, unknown
 from kvip.checks import check_settings, parse_number, parse_value, shown
 from kvip.errors import ConfigError
+from kvip.kube_vip_flags import FLAGS
 from kvip.settings import OPTIONS, Option, Settings
 
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -67,9 +68,13 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError("command line", message if len(message) <= 200 else f"{message[:200]}...")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of all settings to a parser. Values stay text, under the field's name; absent ones are left out."""
-    parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="TOML file with settings")
+def add_arguments(parser: argparse.ArgumentParser, *, file: bool = True) -> None:
+    """Add the flags of all settings to a parser. Values stay text, under the field's name; absent ones are left out.
+
+    `file`: with the flag that names a TOML file.
+    """
+    if file:
+        parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="TOML file with settings")
     for option in OPTIONS:
         unit = f" [{option.unit}]" if option.unit else ""
         text = f"{option.help}{unit} (default: {option.shown_default})".replace("%", "%%").replace("`", "")
@@ -91,6 +96,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
 
 
+def _add_kube_vip_arguments(parser: argparse.ArgumentParser) -> None:
+    """kube-vip's flags, under their own names with dashes. As in Go, one that is a switch needs no value."""
+    parser.add_argument("-n", dest="namespace", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    for flag in FLAGS:
+        name = f"--{flag}"
+        parser.add_argument(name, dest=name, nargs="?", const="true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
 def load(argv: Sequence[str], environ: Mapping[str, str], *, files: Files | None = None, hostname: str | None = None) -> Loaded:
     """Settings from flags (without the command's name), environment and TOML file.
 
@@ -99,11 +112,14 @@ def load(argv: Sequence[str], environ: Mapping[str, str], *, files: Files | None
     files = SystemFiles() if files is None else files
     parser = _Parser(add_help=False, allow_abbrev=False)
     add_arguments(parser)
+    _add_kube_vip_arguments(parser)
     flags: dict[str, str] = vars(parser.parse_args(list(argv)))
+    by_flag = {FLAGS[flag]: f"--{flag}" for flag in FLAGS if f"--{flag}" in flags and not environ.get(FLAGS[flag])}
+    environ = {**environ, **{variable: flags[flag] for variable, flag in by_flag.items()}}
     warnings: list[str] = []
-    given = _gather(flags, environ, _toml(flags, environ, files))
+    given = _gather(flags, environ, by_flag, _toml(flags, environ, files))
     _refuse_contradiction(given.get("election"), environ)
-    warnings += judge(environ)
+    warnings += judge(environ, by_flag)
     values = {option.field: option.default for option in OPTIONS}
     for option in OPTIONS:
         if value := given.get(option.field):
@@ -139,13 +155,18 @@ def _toml(flags: Mapping[str, str], environ: Mapping[str, str], files: Files) ->
     return {by_name[key].field: _Given(value=value, source=f"file {path}", typed=True) for key, value in table.items()}
 
 
-def _gather(flags: Mapping[str, str], environ: Mapping[str, str], toml: Mapping[str, _Given]) -> dict[str, _Given]:
-    """The value that counts for each setting that was given one. An empty variable is not set."""
+def _gather(
+    flags: Mapping[str, str], environ: Mapping[str, str], by_flag: Mapping[str, str], toml: Mapping[str, _Given]
+) -> dict[str, _Given]:
+    """The value that counts for each setting that was given one. An empty variable is not set.
+
+    `by_flag`: variables of kube-vip's whose value is that of its flag.
+    """
     given = dict(toml)
     for option in OPTIONS:
         for alias in reversed(option.alias):
             if environ.get(alias):
-                given[option.field] = _Given(value=environ[alias], source=f"variable {alias}", alias=alias)
+                given[option.field] = _Given(value=environ[alias], source=source_of(alias, by_flag), alias=alias)
         if environ.get(option.variable):
             given[option.field] = _Given(value=environ[option.variable], source=f"variable {option.variable}")
         if option.field in flags:
@@ -227,62 +248,3 @@ def _check_pod_namespace(namespace: str, files: Files) -> None:
             "set KVIP_NAMESPACE to the namespace that all nodes use"
         )
         raise ConfigError("namespace", problem, source="variable cp_namespace")
-
-
-_HEAD = """# Configuration
-
-Generated from `kvip/settings.py` and `kvip/aliases.py`; edit those.
-
-A setting is taken from the first of: its flag, its `KVIP_` variable, kube-vip's variable for it, the TOML file
-(`--config FILE` or `KVIP_CONFIG`), its default. An empty variable counts as not set. In the file a setting is called as its
-flag without the dashes in front: `lease-duration = 5`. Times are numbers of seconds. A value that cannot be used ends kvip with
-exit code 2 and a message that names the setting and where the value came from.
-
-## Settings
-
-| flag | variable | kube-vip's variable | default | meaning |
-|--|--|--|--|--|
-"""
-_KUBE_VIP = """
-`vip_arpRate` is in milliseconds; below 500 it means 3000, as for kube-vip. `vip_loglevel` is a number of Go's slog (-4, 0, 4, 8) or a name.
-An `interface` called `auto` is refused. `cp_namespace` is refused where kube-vip would not follow it: in a pod of another namespace.
-
-## kube-vip's other variables
-
-Switches are read as kube-vip reads them (1, t, true, 0, f, false, ...). "Refused" means that kvip does not start, because going on
-would change who holds a VIP, or where. "Warning" means that it starts, says so, and does without. "No effect" is silent.
-
-| variable | kvip | why |
-|--|--|--|
-"""
-
-
-def reference_markdown() -> str:
-    """docs/configuration.md: every setting, and what kvip does with each of kube-vip's variables."""
-    settings = [
-        f"| `{option.flag}` | `{option.variable}` | {_code(option.alias)} | {option.shown_default} | {_meaning(option)} |"
-        for option in OPTIONS
-    ]
-    foreign = [f"| `{item.name}` | {_treatment(item)} | {item.note} |" for item in FOREIGN]
-    return _HEAD + "\n".join(settings) + "\n" + _KUBE_VIP + "\n".join(foreign) + "\n"
-
-
-def _code(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names if name)
-
-
-def _meaning(option: Option) -> str:
-    notes = [option.unit] if option.unit else []
-    if option.at_least is not None:
-        notes.append(f"{option.at_least:.12g} to {option.at_most:.12g}")
-    if option.zero:
-        notes.append(f"0 = {option.zero}")
-    if option.kind == "choice":
-        notes.append(f"one of {_code(option.choices)}")
-    return option.help + (f" ({'; '.join(notes)})" if notes else "")
-
-
-def _treatment(foreign: Foreign) -> str:
-    word = {"none": "no effect", "followed": "followed", "warned": "warning", "refused": "refused"}[foreign.treatment]
-    when = {"set": "", "true": " when true", "false": " when false", "not /32,/128": " unless `32`, `128` or both"}[foreign.when]
-    return word + when

@@ -111,6 +111,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         _meta("host:port of `/metrics`, `/healthz` and `/readyz`; `off` for none.", alias=("prometheus_server",)),
     ] = ":2112"
+    health_check_port: Annotated[
+        int,
+        _meta(
+            "Port of a second listener, on every address, that serves `/healthz` alone.",
+            alias=("health_check_port",),
+            zero="none",
+            at_least=1024,
+            at_most=65_535,
+        ),
+    ] = 0
     state_dir: Annotated[str, _meta("Directory of the journal; must outlive the pod, not the boot.")] = "/run/kvip"
     refresh_interval_s: Annotated[
         float,
@@ -163,6 +173,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "host answers for. Never at a take-over."
         ),
     ] = True
+    ipv6_dad: Annotated[
+        bool,
+        _meta(
+            "Let the kernel look for duplicates of an IPv6 VIP too (RFC 4862) when it is bound for the first time: about a second passes "
+            "before it is usable and announced. kvip's own `probe` has asked by then. Never at a take-over."
+        ),
+    ] = False
     stray_ranges: Annotated[
         str,
         _meta("Networks (CIDRs, comma-separated) whose addresses are VIPs: one found on the NIC without a Service is reported as a stray."),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from lab.cluster import now, wait
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import api_ip
 from lab.netns import LabError
+from lab.node import NodeProcess
 from lab.scene import NO_GAP_S, SETTLE_S, SILENT_S, TAKE_OVER_S, VIPS, Fault, Scene
 
 OTHER_MAC = "02:00:00:00:77:01"
@@ -42,7 +43,7 @@ def _sigstop(scene: Scene) -> None:
         scene.sniffer.clear()
     finally:
         scene.holder.thaw()
-    scene.until(lambda: scene.vip not in scene.holder.vips(), "let go after SIGCONT", bound_s=0.5)
+    scene.until(lambda: not scene.held_here(), "let go after SIGCONT", bound_s=0.5)
     time.sleep(1.5)
     late = [frame for frame in scene.sniffer.frames if frame.announcement and frame.sender_mac == mac]
     scene.timed("frames after SIGCONT", len(late), 0)
@@ -158,21 +159,42 @@ def _answers(code: int) -> Callable[[Scene], None]:
 # -- the node ---------------------------------------------------------------------------------------------------------------------
 
 
-def _put_back(change: Callable[[Scene], None]) -> Callable[[Scene], None]:
-    """The VIP is taken from the node, which puts it back and says so."""
+def _announced(scene: Scene, vip: str, began_s: float, mac: str = "") -> float:
+    """When a VIP was announced (with this MAC) after that instant."""
+    frame = scene.sniffer.wait_for(
+        lambda frame: frame.announcement and frame.claimed == vip and frame.at_s > began_s and mac in ("", frame.sender_mac), 5
+    )
+    if frame is None:
+        raise LabError(f"{vip} is not announced again {f'with {mac}' if mac else ''}")
+    return frame.at_s
+
+
+def _put_back(change: Callable[[Scene], Mapping[str, NodeProcess]]) -> Callable[[Scene], None]:
+    """VIPs are taken from the nodes that hold them, which put them back and say so. `change` returns which, and from whom."""
 
     def inflict(scene: Scene) -> None:
         scene.sniffer.clear()
         began = now()
-        change(scene)
-        again = scene.sniffer.wait_for(lambda frame: frame.announcement and frame.claimed == scene.vip and frame.at_s > began, 5)
-        if again is None:
-            raise LabError(f"{scene.vip} is not announced again")
-        scene.timed("announced again", again.at_s - began, 1.0)
-        scene.until(lambda: scene.vip in scene.holder.vips(), "put back", bound_s=1.0)
+        taken = change(scene)
+        scene.timed("announced again", max(_announced(scene, vip, began) for vip in taken) - began, 1.0)
+        for vip, node in taken.items():
+            wait(lambda vip=vip, node=node: vip in node.vips(), f"{vip} put back", timeout_s=1)  # type: ignore[misc]
         time.sleep(SETTLE_S)
 
     return inflict
+
+
+def _delete_all(scene: Scene) -> Mapping[str, NodeProcess]:
+    holders = {vip: scene.cluster.holder_of(vip) for vip in VIPS}
+    for vip, node in holders.items():
+        scene.cluster.drop_address(node.node, vip)
+    return holders
+
+
+def _flush(scene: Scene) -> Mapping[str, NodeProcess]:
+    here = scene.held_here()
+    scene.cluster.flush_addresses(scene.holder.node)
+    return dict.fromkeys(here, scene.holder)
 
 
 def _rules_flushed(scene: Scene) -> None:
@@ -224,16 +246,13 @@ def _nic_removed(scene: Scene) -> None:
 
 def _mac_changed(scene: Scene) -> None:
     node = scene.holder.node
+    here = scene.held_here()
     try:
         for mac in (OTHER_MAC, scene.cluster.lan.mac(node)):
             began = now()
             scene.cluster.change_mac(node, mac)
-            told = scene.sniffer.wait_for(
-                lambda frame, mac=mac: frame.announcement and frame.claimed == scene.vip and frame.sender_mac == mac, 5  # type: ignore[misc]
-            )  # fmt: skip
-            if told is None:
-                raise LabError(f"{scene.vip} is not announced with {mac}")
-            scene.timed("new MAC announced", told.at_s - began, 1.0)
+            last = max(_announced(scene, vip, began, mac) for vip in here)
+            scene.timed("new MAC announced", last - began, 1.0)
     finally:
         scene.cluster.change_mac(node, scene.cluster.lan.mac(node))
 
@@ -257,8 +276,8 @@ TABLE = (
     _row("API: every PUT of the holder fails, reads work", lambda scene: _failing(scene, fail_put=True), TAKE_OVER_S, embedded=True),
     _row("API: the holder's requests are never answered", lambda scene: _failing(scene, stall=True), TAKE_OVER_S, embedded=True),
     *(_row(f"API answers the holder with {code}", _answers(code), TAKE_OVER_S, embedded=True) for code in (403, 410, 429, 500)),
-    _row("ip addr del of a VIP", _put_back(lambda scene: scene.cluster.drop_address(scene.holder.node, scene.vip)), 1.0, slow=False),
-    _row("ip addr flush of the holder's NIC", _put_back(lambda scene: scene.cluster.flush_addresses(scene.holder.node)), 1.0),
+    _row("ip addr del of a VIP", _put_back(_delete_all), 1.0, slow=False),
+    _row("ip addr flush of the holder's NIC", _put_back(_flush), 1.0),
     _row("nft flush ruleset, then SIGKILL of the holder", _rules_flushed, TAKE_OVER_S, slow=False),
     _row("carrier of the holder's NIC lost, later back", _cable_pulled, TAKE_OVER_S),
     _row("holder's NIC set down, later up", _nic_down, TAKE_OVER_S),

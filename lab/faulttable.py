@@ -25,7 +25,7 @@ from lab.faults import TABLE
 from lab.lan import API_IP, Lan
 from lab.netns import LabError
 from lab.realapi import RealApi, assets_version
-from lab.scene import Fault, Measured, recover, run
+from lab.scene import VIPS, Fault, Measured, recover, run
 
 QUOTED = "kube-vip of August 2026 (v1.2.3-24-gbee5cfe, 2026-08-21), mode global, lease 5/3/1, two nodes, real API server"
 INCUMBENT = {
@@ -98,8 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         servers[0] = (servers[0][0], chosen)
     server = f"etcd + kube-apiserver {assets_version()}" if options.api == "real" else "embedded API server"
     print(
-        f"kvip {__version__}, {server} (* = embedded API server), two nodes and a client that asks every 20 ms, lease 5/3/1, "
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, Linux {platform.release()}.\nIncumbent, quoted: {QUOTED}.\n"
+        f"kvip {__version__}, {server} (* = embedded API server), two nodes and a client, lease 5/3/1, "
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, Linux {platform.release()}.\n"
+        f"Each row is the worst of {', '.join(VIPS)}: every 20 ms the client asks for those of IPv4 by ARP requests, for that of IPv6 by\n"
+        f"neighbour solicitations to its solicited-node group.\nIncumbent, quoted: {QUOTED}.\n"
     )
     print(f"| {' | '.join(HEAD)} |\n|{'--|' * len(HEAD)}")
     kept = True

@@ -69,13 +69,13 @@ class NodeProcess(LabProcess):
         self.state_dir.mkdir(parents=True, exist_ok=True)
         super().start()
 
-    def get(self, path: str, *, timeout_s: float = 2.0) -> tuple[int, str]:
-        """GET from the daemon's metrics address, on the node: status and body. `OSError` when nothing answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", METRICS_PORT, timeout=timeout_s)
+    def get(self, path: str, *, port: int = METRICS_PORT, timeout_s: float = 2.0) -> tuple[int, str]:
+        """GET from the daemon on the node, by default from its metrics address: status and body. `OSError` when nothing answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
         connection.sock = self._ns.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             connection.sock.settimeout(timeout_s)
-            connection.sock.connect(("127.0.0.1", METRICS_PORT))
+            connection.sock.connect(("127.0.0.1", port))
             connection.request("GET", path)
             response = connection.getresponse()
             return response.status, response.read().decode()

@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kvip.core.rights import rbac_objects
+from kvip.settings import Settings
 from lab.admin import request
 from lab.apihost import ADMIN_TOKEN, KVIP_TOKEN, Child, LabError, wait_until, write_kubeconfig
 
@@ -57,39 +59,15 @@ def missing_assets() -> list[str]:
     return missing + ([] if shutil.which("openssl") else ["openssl"])
 
 
-def kvip_rbac(*, user: str = "kvip", lease_namespace: str = LEASE_NAMESPACE) -> list[tuple[str, Json]]:
-    """The rights of kvip, as (collection path, object) to create in order."""
+def kvip_rbac(settings: Settings | None = None, *, user: str = "kvip") -> list[tuple[str, Json]]:
+    """The rights that kvip needs with these settings (default: the base role), as (collection path, object) to create in order."""
+    subject = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}
+    return [(_collection(item), item) for item in rbac_objects(settings or Settings(), subject)]
 
-    def rule(group: str, resources: str, verbs: str) -> Json:
-        return {"apiGroups": [group], "resources": resources.split(), "verbs": verbs.split()}
 
-    def binding(kind: str, role_kind: str, metadata: Json) -> Json:
-        return {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": kind,
-            "metadata": metadata,
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role_kind, "name": "kvip"},
-            "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
-        }
-
-    def role(kind: str, metadata: Json, rules: list[Json]) -> Json:
-        return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata, "rules": rules}
-
-    cluster = {"name": "kvip"}
-    local = {"name": "kvip", "namespace": lease_namespace}
-    cluster_rules = [
-        rule("", "services nodes", "get list watch"),
-        rule("discovery.k8s.io", "endpointslices", "get list watch"),
-        rule("", "services/status", "patch"),
-        rule("", "events", "create patch"),
-    ]
-    lease_rules = [rule("coordination.k8s.io", "leases", "get list watch create update")]
-    return [
-        (f"{_RBAC}/clusterroles", role("ClusterRole", cluster, cluster_rules)),
-        (f"{_RBAC}/clusterrolebindings", binding("ClusterRoleBinding", "ClusterRole", cluster)),
-        (f"{_RBAC}/namespaces/{lease_namespace}/roles", role("Role", local, lease_rules)),
-        (f"{_RBAC}/namespaces/{lease_namespace}/rolebindings", binding("RoleBinding", "Role", local)),
-    ]
+def _collection(item: Json) -> str:
+    namespace = item["metadata"].get("namespace")
+    return f"{_RBAC}/{f'namespaces/{namespace}/' if namespace else ''}{item['kind'].lower()}s"
 
 
 def vip_host_rbac(*, user: str = "kvip") -> list[tuple[str, Json]]:

@@ -28,7 +28,9 @@ NO_GAP_S = 0.25
 """What counts as no gap on the wire: a few rounds of a prober that asks each 20 ms, on a busy machine."""
 SETTLE_S = 0.7
 """How long the wire is watched on after a fault, and again after its end: a late second answer is seen."""
-VIPS = ("10.10.0.240", "fd00:10::240", "10.10.0.241")
+VIPS = ("10.10.0.240", "fd00:10::259", "10.10.0.241")
+"""Every row is judged by all of them: the IPv4 ones by ARP requests, the IPv6 one by neighbour solicitations to its group. The first two
+are in one claim record, so that in mode `claims` too one node holds both and the fault strikes both families."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +67,11 @@ class Scene(msgspec.Struct, kw_only=True):
     def others(self) -> set[str]:
         """MACs of the nodes that did not hold the VIP."""
         return {self.cluster.lan.mac(name) for name in self.cluster.nodes if name != self.holder.node}
+
+    def held_here(self) -> list[str]:
+        """The VIPs that are bound on the node on which the fault is inflicted."""
+        bound = self.holder.vips()
+        return [vip for vip in VIPS if vip in bound]
 
     def timed(self, what: str, took_s: float, bound_s: float) -> None:
         """Note how long something took."""

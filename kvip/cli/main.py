@@ -13,6 +13,8 @@ from kvip import __version__
 def _manager(argv: Sequence[str]) -> int:
     # As PID 1 a process without a handler does not get SIGTERM at all (pid_namespaces(7)), and the imports take a while.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    # Its default action ends the process (signal(7)); the daemon writes its state to the log instead, once it has one.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     from kvip.cli import manager
 
     return manager.main(argv)
@@ -24,8 +26,15 @@ def _sweep(argv: Sequence[str]) -> int:
     return sweep.main(argv)
 
 
+def _manifest(argv: Sequence[str]) -> int:
+    from kvip.cli import manifest
+
+    return manifest.main(argv)
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "manager": (_manager, "run the daemon: hold and announce the VIPs of LoadBalancer Services"),
+    "manifest": (_manifest, "print a DaemonSet, a static Pod or the rights for the settings, as YAML"),
     "sweep": (_sweep, "remove what kvip, or another daemon, left on this host"),
 }
 

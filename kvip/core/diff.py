@@ -11,8 +11,12 @@ import msgspec
 from kvip.core.facts import Bound
 from kvip.core.model import Address, Link, Vip, host_prefix
 
+TENTATIVE = 0x40
+"""IFA_F_TENTATIVE: duplicate address detection runs; the kernel does not answer for the address yet."""
 DADFAILED = 0x08
 """IFA_F_DADFAILED (linux/if_addr.h): the kernel does not use the address."""
+DUPLICATE = "duplicate address detected by the kernel"
+"""Why such an address is let go of."""
 
 
 class LetGo(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,10 +30,11 @@ class LetGo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Take(msgspec.Struct, frozen=True, kw_only=True):
-    """Bind the VIP to the NIC, then announce it."""
+    """Bind the VIP to the NIC, then announce it. `dad`: the kernel looks for duplicates first, and it is announced after that."""
 
     vip: Vip
     link: Link
+    dad: bool = False
 
 
 class Adopt(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +107,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """True: another host answered for it; not bound until it goes."""
     secured: bool = True
     """Are the rules in the kernel that only the Services' ports reach it, where that is wanted?"""
+    dad: bool = False
+    """Is the kernel to look for duplicates when it binds it?"""
     exposed: bool = False
     """True: such rules are missing for too long, and cannot be put back."""
 
@@ -132,11 +139,12 @@ def _plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: i
         LetGo(vip=wanted.vip, address=b.address, reason=fault, keeps=right is not None) for b, fault in faults if fault
     ]
     if right is None:
-        actions += _beginning(wanted, wanted.link)
+        # After a duplicate the segment is asked before the address is bound again.
+        actions += [] if any(fault == DUPLICATE for _, fault in faults) else _beginning(wanted, wanted.link)
     else:
         if not wanted.admitted and wanted.secured:
             actions.append(Adopt(vip=wanted.vip, link=wanted.link))
-        elif wanted.admitted and not wanted.announced:
+        elif wanted.admitted and not wanted.announced and not right.address.flags & TENTATIVE:
             actions.append(Announce(vip=wanted.vip, link=wanted.link))
         if refresh_due(right, now=now, lifetime_s=lifetime_s):
             actions.append(Refresh(vip=wanted.vip, link=wanted.link))
@@ -161,7 +169,7 @@ def _beginning(wanted: Wanted, link: Link) -> list[Action]:
         return []
     if wanted.unprobed:
         return [Probe(vip=wanted.vip, link=link)]
-    return [Take(vip=wanted.vip, link=link)] if wanted.secured else []
+    return [Take(vip=wanted.vip, link=link, dad=wanted.dad)] if wanted.secured else []
 
 
 def refresh_due(bound: Bound, *, now: float, lifetime_s: int) -> bool:
@@ -175,5 +183,5 @@ def _fault(wanted: Wanted, address: Address) -> str:
     if address.prefix_len != host_prefix(wanted.vip):
         return "wrong prefix length"
     if address.flags & DADFAILED:
-        return "duplicate address detected by the kernel"
+        return DUPLICATE
     return ""

@@ -55,9 +55,12 @@ class Announcer:
         rate_pps: float,
         burst: int,
         links: Mapping[IfIndex, Link],
+        forwards: Callable[[str], bool],
     ) -> None:
-        """`links`: the NICs as they are now; a MAC is looked up when a frame is built, never kept."""
+        """`links`: the NICs as they are now; a MAC is looked up when a frame is built, never kept. `forwards`: is the node an IPv6 router
+        on the NIC of this name? Its advertisements must say so, as the kernel's do (RFC 4861 7.2.6, 7.2.4)."""
         self._links = links
+        self._forwards = forwards
         self._clock = clock
         self._heartbeats = heartbeats
         self._permit = permit
@@ -177,7 +180,8 @@ class Announcer:
         packet_socket = self._socket(link)
         if packet_socket is None:
             return IDLE_BEAT_S
-        batches = build_round(link.mac, [item.vip for item in chosen])
+        router = any(is_ipv6(item.vip) for item in chosen) and self._forwards(link.name)
+        batches = build_round(link.mac, [item.vip for item in chosen], router=router)
         ordered = [[i for i in chosen if not is_ipv6(i.vip)], [i for i in chosen if is_ipv6(i.vip)]]
         for (frames, frame_len), items in zip(batches, [group for group in ordered if group], strict=True):
             permitted = [item for item in items if self._permit(item.vip) is not None]

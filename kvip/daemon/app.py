@@ -20,6 +20,7 @@ from kvip.daemon.nic import find_nic, read_all_links
 from kvip.daemon.parts import Parts
 from kvip.daemon.stopping import stop_signals
 from kvip.daemon.supervision import lock_namespace
+from kvip.daemon.viewing import on_sigusr1
 from kvip.errors import ConfigError, SwitchError
 from kvip.kernel.batches import AddressSocket
 from kvip.kernel.service_rules import ServiceRules
@@ -97,7 +98,8 @@ async def _run(settings: Settings) -> None:
             lease_api, api = (Api(connection, on_request=_count_request) for connection in connections)
             parts.build(lease_api=lease_api, api=api, api_host=connections[0].host, link=link)
             parts.remember(found, removed=removed)
-            await Life(parts).serve()
+            with on_sigusr1(parts):
+                await Life(parts).serve()
 
 
 def _remove_service_rules() -> None:

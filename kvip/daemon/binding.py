@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Literal, TypeVar
 
 from kvip.clock import Clock
@@ -46,11 +46,13 @@ class Binding:
             log.exception("no complete dump at a fence; going by the last facts", extra={"reason": str(error)})
             return [bound.address for vip in self._facts.marked() for bound in self._facts.bound(vip) if bound.address.marked], False
 
-    def bind(self, kind: Literal["add", "replace"], targets: Sequence[tuple[Vip, Link]]) -> list[tuple[OpResult, str]]:
+    def bind(
+        self, kind: Literal["add", "replace"], targets: Sequence[tuple[Vip, Link]], *, dad: Collection[Vip] = ()
+    ) -> list[tuple[OpResult, str]]:
         """Results with what is wrong ("" = confirmed). `add` fails where the address is already there, so that one without
-        kvip's mark is never changed."""
+        kvip's mark is never changed. `dad`: of these the kernel is to look for duplicates."""
         valid_s = self._lifetime_s()
-        operations = [AddressOp(kind=kind, address=vip_address(vip, link.index, valid_s=valid_s)) for vip, link in targets]
+        operations = [AddressOp(kind=kind, address=vip_address(vip, link.index, valid_s=valid_s, dad=vip in dad)) for vip, link in targets]
         now = self._clock.now()
         judged: list[tuple[OpResult, str]] = []
         for result in self._apply(operations):

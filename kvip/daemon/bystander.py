@@ -49,6 +49,10 @@ class Bystander:
         """Nothing is bound here."""
         return ""
 
+    def holder(self, vip: Vip) -> str:
+        """Not known: no Lease is read."""
+        return ""
+
     def peer_macs(self) -> Collection[bytes]:
         """Nothing is held, so nobody's claims matter."""
         return ()

@@ -106,9 +106,13 @@ class ClaimsLoop:
     def elsewhere(self, vip: Vip) -> bool:
         """Does another incarnation that may live hold the VIP, as far as is known?"""
         state = self._state
+        return self.holder(vip) not in ("", state.incarnation, *state.retired, *state.dead)
+
+    def holder(self, vip: Vip) -> str:
+        """The incarnation that the VIP's record names."""
+        state = self._state
         slot = state.slots.get(records.number_of(vip, state.count)) if state.count else None
-        holder = slot.record.holder.get(vip) if slot is not None and slot.record is not None else None
-        return holder is not None and holder not in (state.incarnation, *state.retired, *state.dead)
+        return slot.record.holder.get(vip, "") if slot is not None and slot.record is not None else ""
 
     def succeeds(self, vip: Vip) -> str:
         """Only kvip has heartbeats."""

@@ -235,6 +235,7 @@ class Desire:
         contested: bool,
         secured: bool,
         exposed: bool,
+        dad: bool,
     ) -> Wanted:
         """What is to be true of one VIP on this node."""
         return Wanted(
@@ -252,6 +253,7 @@ class Desire:
             contested=contested,
             secured=secured,
             exposed=exposed,
+            dad=dad,
         )
 
     def shown(self, vip: Vip) -> bool:

@@ -44,6 +44,7 @@ class Disputes:
         self._executor = executor
         self._publisher = publisher
         self._elector = elector
+        self._look_at = look_at
         self._nic = nic
         self._to_announce: set[Vip] = set()
         self.watch = ConflictWatch(
@@ -72,6 +73,13 @@ class Disputes:
     def components(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What to run, by name."""
         return {"conflicts": self.watch.run, "probing": self.probing.run}
+
+    def duplicate(self, vip: Vip) -> None:
+        """The kernel's duplicate address detection found another host with a VIP of ours, and does not use the address."""
+        if self._desire.ledger.claimants(vip):
+            self.probing.doubt(vip)
+            self._publisher.duplicate(vip, nic=self._nic)
+            self._look_at((vip,))
 
     def _ours(self, vip: Vip) -> bool:
         """Asked for, and permitted or announced here: a conflict that was handed over with the VIP is no longer this node's."""

@@ -99,6 +99,9 @@ class Elector(Protocol):
         "" = nobody; another value after each such holder (PROTOCOL G1).
         """
 
+    def holder(self, vip: Vip) -> str:
+        """Who holds the VIP, as far as is known, dead or alive: an identity as the Leases spell it; "" = nobody. For readers."""
+
     def peer_macs(self) -> Collection[bytes]:
         """MACs of other nodes' NICs, as they publish them."""
 

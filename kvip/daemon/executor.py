@@ -17,7 +17,7 @@ import msgspec
 
 from kvip import metrics
 from kvip.clock import Clock
-from kvip.core.diff import Adopt, Announce, LetGo, Refresh, Take
+from kvip.core.diff import TENTATIVE, Adopt, Announce, LetGo, Refresh, Take
 from kvip.core.facts import Facts
 from kvip.core.model import Address, Vip
 from kvip.daemon.announcer import Announcer
@@ -130,13 +130,15 @@ class Executor:
                 break
             allowed, refused = self._admit(part, epoch)
             done += refused
-            for action, (result, problem) in zip(allowed, self._binding.bind("add", [(a.vip, a.link) for a in allowed]), strict=True):
+            bound = self._binding.bind("add", [(a.vip, a.link) for a in allowed], dad={a.vip for a in allowed if a.dad})
+            for action, (result, problem) in zip(allowed, bound, strict=True):
                 if not problem and self._permit(action.vip) is None:
                     self._binding.remove([result.operation.address])
                     problem = PERMIT_ENDED
                 if problem:
                     self._take_out([action.vip])
-                else:
+                # RFC 4862 5.4: a tentative address is not advertised; the kernel reports its end, and the next turn announces it.
+                elif result.seen is None or not result.seen.flags & TENTATIVE:
                     self._announcer.start(action.vip, action.link)
                 metrics.actions_total.labels("take", "failed" if problem else "done").inc()
                 done.append(Done(action=action, problem=problem))

@@ -111,6 +111,11 @@ class GlobalElection:
         """Who is no kvip and held the Lease before."""
         return self._loop.succeeds
 
+    def holder(self, vip: Vip) -> str:
+        """Who holds the Lease."""
+        view = self._loop.election.view
+        return view.holder if view is not None else ""
+
     def peer_macs(self) -> Collection[bytes]:
         """The shared Lease says nothing of NICs."""
         return ()

@@ -63,6 +63,8 @@ class Life:
             background["service-rules-monitor"] = RulesetMonitor(
                 on_changed=parts.firewall.doubt, owns=parts.ports.owns, table=SERVICE_TABLE
             ).run
+        if parts.settings.health_check_port:
+            background["health"] = lambda: http.serve_health(parts.settings.health_check_port, self._alive)
         self._expect_turns()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(supervise(name, component), name=name) for name, component in background.items()]

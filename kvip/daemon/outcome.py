@@ -32,6 +32,7 @@ class Outcome:
         self._publisher = publisher
         self._nic = nic
         self._asked_at: dict[Vip, float] = {}
+        self._announced_at: dict[Vip, float] = {}
         self._conflicts: set[Vip] = set()
         self._left_over: dict[Vip, tuple[Claimant, ...]] = {}
         self._removed_at_start = False
@@ -45,16 +46,26 @@ class Outcome:
         asked_at = self._asked_at.pop(vip, None)
         if asked_at is not None:
             metrics.take_seconds.observe(at - asked_at)
+        self._announced_at.setdefault(vip, at)
         self._publisher.announced(vip, self._nic)
+
+    def announced_since(self, vip: Vip) -> float | None:
+        """When the first frame of the VIP left since it was last taken; None = it is not announced."""
+        return self._announced_at.get(vip)
 
     def hushed(self, vip: Vip) -> None:
         """The VIP is not bound by kvip any more, so nothing is said of it."""
         self._asked_at.pop(vip, None)
+        self._stopped(vip)
+
+    def _stopped(self, vip: Vip) -> None:
+        self._announced_at.pop(vip, None)
         self._publisher.stopped(vip)
 
     def withdrawn(self) -> None:
         """A fence withdrew everything."""
         self._publisher.stopped_all()
+        self._announced_at.clear()
         self._asked_at.clear()
         if not self._removed_at_start:
             self._left_over.clear()
@@ -86,7 +97,7 @@ class Outcome:
             log.info("stray place of a vip removed", extra={"vip": vip, "reason": action.reason})
             return
         self._asked_at.pop(vip, None)
-        self._publisher.stopped(vip)
+        self._stopped(vip)
         former = self._desire.former_claimants(vip)
         left_over = self._left_over.pop(vip, None)
         if left_over is not None and action.reason == "no claimant":

@@ -44,7 +44,7 @@ from kvip.daemon.upkeep import Upkeep
 from kvip.daemon.wires import DaemonWires
 from kvip.kernel import foreign_rules
 from kvip.kernel.batches import AddressSocket
-from kvip.kernel.host import answers_for_others
+from kvip.kernel.host import answers_for_others, forwards_ipv6
 from kvip.kernel.monitor import Monitor
 from kvip.kernel.packet import IMPLEMENTATION
 from kvip.kernel.service_rules import ServiceRules
@@ -78,6 +78,8 @@ class Parts:
     reserved: Reserved
     strays: StrayWatch
     upkeep: Upkeep
+    nic: str
+    """Name of the VIPs' NIC."""
 
     def __init__(
         self, settings: Settings, *, clock: Clock, addresses: AddressSocket, switch: Switch | None, ports: ServiceRules | None
@@ -102,6 +104,7 @@ class Parts:
             rate_pps=settings.frame_rate_pps,
             burst=settings.frame_burst,
             links=self.facts.links,
+            forwards=forwards_ipv6,
         )
         self.executor = Executor(
             Binding(addresses, self.facts, clock=clock, lifetime_s=self.lifetime_s),
@@ -122,6 +125,7 @@ class Parts:
 
     def build(self, *, lease_api: Api, api: Api, api_host: str, link: Link) -> None:
         """Make the parts that need the API (`api_host`: its URL) and the NIC."""
+        self.nic = link.name
         self.reserved = Reserved(api_host, on_changed=self.wires.surroundings_changed)
         self._build_desire(lease_api=lease_api, api=api, nic=link.name)
         self._build_reconcile(link)
@@ -230,6 +234,7 @@ class Parts:
             check_rules=self.wires.check_rules,
             audited=self.wires.audited,
             on_nic=self.wires.nic_changed,
+            on_duplicate=lambda vip: self.disputes.duplicate(vip),
             wake=lambda: self.reconcile.wake(),
             nic=link.name,
             audit_interval_s=settings.audit_interval_s,
@@ -271,6 +276,8 @@ class Parts:
             permit=self.permit,
             waiting=self.wires.waiting,
             on_refused=self.wires.refused,
+            on_duplicate=self.disputes.duplicate,
+            dad=settings.ipv6_dad,
             nic=link.name,
             lifetime_s=self.lifetime_s,
         )

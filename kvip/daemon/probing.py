@@ -40,6 +40,7 @@ class Probing:
         self._claimed = claimed
         self._on_answer = on_answer
         self._free: dict[Vip, str] = {}
+        self._doubted: set[Vip] = set()
         self._pending: set[Vip] = set()
         self._batches: asyncio.Queue[tuple[list[Vip], Link]] = asyncio.Queue()
 
@@ -50,7 +51,16 @@ class Probing:
         before = self._succeeds(vip)
         if before:
             return self._free.get(vip) != before
-        return vip not in self._free and not self._shown(vip)
+        return vip not in self._free and (vip in self._doubted or not self._shown(vip))
+
+    def first(self, vip: Vip) -> bool:
+        """Is the next bind the first of this assignment, and nothing speaks against the address so far?"""
+        return not (self._shown(vip) or self._succeeds(vip) or vip in self._doubted)
+
+    def doubt(self, vip: Vip) -> None:
+        """The kernel found another host with this address: ask the segment before it is bound again, whoever held it before."""
+        self._doubted.add(vip)
+        self._free.pop(vip, None)
 
     def contested(self, vip: Vip) -> bool:
         """Does another host have this address? Then it is not bound."""
@@ -66,6 +76,7 @@ class Probing:
     def tidy(self) -> None:
         """Forget what nobody asks for any more: the next assignment is a first one again."""
         self._free = {vip: after for vip, after in self._free.items() if self._claimed(vip)}
+        self._doubted = {vip for vip in self._doubted if self._claimed(vip)}
 
     async def run(self) -> None:
         """Ask, each batch at its own time, until cancelled."""

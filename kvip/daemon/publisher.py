@@ -155,6 +155,12 @@ class Publisher:
         for claimant in self._ledger.claimants(vip).values():
             self._post(claimant, "VIPConflict", f"{vip} is used by the host {mac.hex(':')} ({nic} of {self._node}); {state}", warning=True)
 
+    def duplicate(self, vip: Vip, *, nic: str) -> None:
+        """The kernel found another host with the VIP's address."""
+        what = f"another host has {vip}, by the kernel's duplicate address detection ({nic} of {self._node})"
+        for claimant in self._ledger.claimants(vip).values():
+            self._post(claimant, "VIPConflict", f"{what}; it is bound again when nobody answers for it", warning=True)
+
     def not_bound(self, vip: Vip, problem: str) -> None:
         """The kernel refused the VIP several times in a row."""
         for claimant in self._ledger.claimants(vip).values():

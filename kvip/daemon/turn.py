@@ -12,7 +12,7 @@ from typing import Protocol
 from kvip.clock import Clock
 from kvip.core import diff
 from kvip.core.facts import Facts
-from kvip.core.model import Address, Link, Vip
+from kvip.core.model import Address, Link, Vip, is_ipv6
 from kvip.daemon.desire import Desire
 from kvip.daemon.executor import IN_DOUBT, NO_PERMIT, PERMIT_ENDED, Done, Executor
 from kvip.daemon.firewall import Firewall
@@ -35,6 +35,9 @@ class Asking(Protocol):
 
     def contested(self, vip: Vip) -> bool:
         """Does another host have this address?"""
+
+    def first(self, vip: Vip) -> bool:
+        """Is the next bind the first of this assignment?"""
 
     def ask(self, vips: Iterable[Vip], link: Link) -> None:
         """Ask; the VIPs are marked dirty when the answer is known."""
@@ -67,10 +70,13 @@ class Turn:
         permit: Callable[[Vip], float | None],
         waiting: Callable[[Vip], bool],
         on_refused: Callable[[Vip, str], None],
+        on_duplicate: Callable[[Vip], None],
+        dad: bool,
         nic: str,
         lifetime_s: Callable[[], int],
     ) -> None:
-        """`waiting`: a VIP that this node may hold again soon; `on_refused`: binding failed too often, and how."""
+        """`waiting`: a VIP that this node may hold again soon; `on_refused`: binding failed too often, and how. `on_duplicate`: the kernel
+        found another host with it. `dad`: the kernel looks for duplicates of an IPv6 address at its first bind."""
         self._clock = clock
         self._desire = desire
         self._facts = facts
@@ -82,6 +88,8 @@ class Turn:
         self._permit = permit
         self._waiting = waiting
         self._on_refused = on_refused
+        self._on_duplicate = on_duplicate
+        self._dad = dad
         self._nic = nic
         self._lifetime_s = lifetime_s
         self._failures: dict[Vip, int] = {}
@@ -101,6 +109,8 @@ class Turn:
                 match action:
                     case diff.LetGo():
                         let_gos.append(action)
+                        if action.reason == diff.DUPLICATE:
+                            self._on_duplicate(vip)
                     case diff.Take():
                         takes.append(action)
                         self._outcome.asked(vip, marked_at)
@@ -144,6 +154,7 @@ class Turn:
             waiting=not permitted and self._waiting(vip),
             unprobed=self._asking.unprobed(vip),
             contested=self._asking.contested(vip),
+            dad=self._dad and is_ipv6(vip) and self._asking.first(vip),
             secured=self._firewall.secured(vip),
             exposed=self._firewall.exposed(vip),
         )

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from kvip import metrics
 from kvip.clock import Clock
+from kvip.core.diff import DADFAILED
 from kvip.core.facts import Facts
 from kvip.core.model import Address, IfIndex, Link, Vip
 from kvip.daemon.executor import Executor
@@ -36,11 +37,13 @@ class Upkeep:
         check_rules: Callable[[], None],
         audited: Callable[[], None],
         on_nic: Callable[[], None],
+        on_duplicate: Callable[[Vip], None],
         wake: Callable[[], None],
         nic: str,
         audit_interval_s: float,
     ) -> None:
-        """`check_rules`: someone may have changed the switch; `on_nic`: the VIPs' NIC changed; `audited`: after each audit."""
+        """`check_rules`: someone may have changed the switch; `on_nic`: the VIPs' NIC changed; `audited`: after each audit.
+        `on_duplicate`: the kernel found another host with a VIP."""
         self._clock = clock
         self._facts = facts
         self._executor = executor
@@ -49,6 +52,7 @@ class Upkeep:
         self._check_rules = check_rules
         self._audited = audited
         self._on_nic = on_nic
+        self._on_duplicate = on_duplicate
         self._wake = wake
         self._nic = nic
         self._audit_interval_s = audit_interval_s
@@ -60,6 +64,9 @@ class Upkeep:
 
     def on_address(self, address: Address, present: bool) -> None:
         """The kernel reported an address; only what contradicts the facts matters."""
+        if address.marked and address.flags & DADFAILED:
+            # One with a lifetime is removed at once (net/ipv6/addrconf.c, addrconf_dad_stop): only this message tells why.
+            self._on_duplicate(address.ip)
         if self._facts.contradicted_by(address, present=present):
             self._facts.doubted = True
             self.doubt("event")

@@ -280,14 +280,17 @@ def set_receive_buffer(sock: socket.socket, size: int) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
 
-def vip_address(vip: Vip, index: IfIndex, *, valid_s: int | None, label: str = "") -> Address:
-    """The address that kvip binds for `vip`: host prefix, marked, no prefix route, no DAD, and `preferred_s` 0: not chosen as a source."""
+def vip_address(vip: Vip, index: IfIndex, *, valid_s: int | None, label: str = "", dad: bool = False) -> Address:
+    """The address that kvip binds for `vip`: host prefix, marked, no prefix route, and `preferred_s` 0: not chosen as a source.
+
+    `dad`: the kernel looks for duplicates of an IPv6 address, which is tentative meanwhile.
+    """
     return Address(
         ip=vip,
         prefix_len=host_prefix(vip),
         index=index,
         proto=MARK_PROTO,
-        flags=codec.IFA_F_NOPREFIXROUTE | (codec.IFA_F_NODAD if is_ipv6(vip) else 0),
+        flags=codec.IFA_F_NOPREFIXROUTE | (codec.IFA_F_NODAD if is_ipv6(vip) and not dad else 0),
         label=label,
         valid_s=valid_s,
         preferred_s=0,

@@ -14,6 +14,7 @@ from kvip.kernel.links import default_route_link, read_links
 from kvip.kernel.transport import LoopIPRoute
 
 _SYSCTLS = Path("/proc/sys/net/ipv4/conf")
+_SYSCTLS6 = Path("/proc/sys/net/ipv6/conf")
 
 
 async def read_host(addresses: AddressSocket) -> Host:
@@ -32,6 +33,17 @@ async def read_host(addresses: AddressSocket) -> Host:
 def answers_for_others(nic: str) -> bool:
     """Would the kernel answer ARP on this NIC for an address of another one? Not with arp_ignore >= 1 (ip-sysctl); unread = it would."""
     return not _any_set(nic, "arp_ignore")
+
+
+def forwards_ipv6(nic: str) -> bool:
+    """Is this node an IPv6 router on this NIC? Unread = no.
+
+    The kernel's own advertisements go by the NIC's value alone (net/ipv6/ndisc.c, ndisc_send_na).
+    """
+    try:
+        return (_SYSCTLS6 / nic / "forwarding").read_text(encoding="ascii").strip() != "0"
+    except (OSError, ValueError):
+        return False
 
 
 def _promotes(link: Link) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -44,10 +44,22 @@ async def serve(
         body = await asyncio.to_thread(generate_latest, metrics.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    await _listen(address, {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics_page})
+
+
+async def serve_health(port: int, alive: Callable[[], Verdict]) -> None:
+    """Serve /healthz alone, on every address, until cancelled."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return _text(alive())
+
+    await _listen(("", port), {"/healthz": healthz})
+
+
+async def _listen(address: tuple[str, int], pages: Mapping[str, Callable[[web.Request], Awaitable[web.Response]]]) -> None:
     app = web.Application()
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics_page)
+    for path, page in pages.items():
+        app.router.add_get(path, page)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.2)
     await runner.setup()
     try:
@@ -57,7 +69,7 @@ async def serve(
                 await web.TCPSite(runner, host or None, port, reuse_address=True).start()
                 break
             except OSError as error:
-                log.error("the metrics address cannot be used; trying again", extra={"host": host, "port": port, "reason": str(error)})
+                log.error("an address cannot be listened on; trying again", extra={"host": host, "port": port, "reason": str(error)})
                 await asyncio.sleep(RETRY_S)
         await asyncio.Event().wait()
     finally:

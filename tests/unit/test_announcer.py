@@ -58,6 +58,7 @@ class Bench:
         self.send_error = None
         self.open_error = None
         bench = self
+        self.forwards = set()
 
         class FakeSocket:
             def __init__(self, link):
@@ -100,6 +101,7 @@ class Bench:
                 rate_pps=rate_pps,
                 burst=burst,
                 links=self.links,
+                forwards=self.forwards.__contains__,
             )
             task = asyncio.create_task(announcer.run())
             try:
@@ -144,6 +146,18 @@ def test_ipv6_is_one_frame_per_round(bench):
     bench.play(story)
     assert bench.times(VIP6) == pytest.approx([0.0, 1.1, 2.2, 4.4], abs=0.002)
     assert len(bench.times(VIP)) == 8
+
+
+@pytest.mark.parametrize("router", [False, True])
+def test_an_advertisement_says_whether_its_nic_forwards(bench, router):
+    bench.forwards = {LINK.name} if router else {OTHER.name}
+
+    async def story(announcer):
+        announcer.start(VIP6, LINK)
+        await asyncio.sleep(1)
+
+    bench.play(story)
+    assert [bool(frame[58] & 0x80) for _, _, frame in bench.frames] == [router]
 
 
 def test_refreshes_go_on_after_the_burst(bench):

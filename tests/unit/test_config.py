@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from kvip.aliases import FOREIGN, parse_bool
 from kvip.checks import parse_listen
-from kvip.config import Loaded, SystemFiles, add_arguments, load, reference_markdown
+from kvip.config import Loaded, SystemFiles, add_arguments, load
 from kvip.core.objects import ManagedService, Service
 from kvip.daemon.terms import rules_of, service_kind
 from kvip.errors import ConfigError
+from kvip.kube_vip_flags import BY_VARIABLE, FLAGS
+from kvip.reference import reference_markdown
 from kvip.settings import OPTIONS, Settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -88,6 +90,7 @@ OVERRIDES = {
     "loop": ("asyncio", "asyncio"),
     "lease-duration": ("5.5", 5.5),
     "retry-period": ("1.5", 1.5),
+    "health-check-port": ("10256", 10256),
 }
 
 
@@ -165,6 +168,13 @@ def test_node_name_is_lower_cased_from_every_source():
 def test_bad_hostname_says_what_to_set():
     with pytest.raises(ConfigError, match=r"node-name: 'my_host'.*\(from the hostname; set node-name\)"):
         load([], {}, files=FakeFiles(), hostname="my_host")
+
+
+def test_two_listeners_on_one_port_are_refused():
+    assert refused(health_check_port="2112").path == "health-check-port"
+    assert loaded(health_check_port="2112", prometheus_server="off").settings.health_check_port == 2112
+    assert loaded(health_check_port="0").settings.health_check_port == 0
+    assert "1024" in refused(health_check_port="80").problem
 
 
 def test_metrics_off():
@@ -437,7 +447,7 @@ def test_cp_namespace_that_kube_vip_would_not_follow_is_refused():
 
 
 def provoking(foreign):
-    return {"set": "something", "true": "true", "false": "false", "not /32,/128": "24"}[foreign.when]
+    return {"set": "something", "true": "true", "false": "false", "not /32,/128": "24", "not kubernetes": "etcd"}[foreign.when]
 
 
 @pytest.mark.parametrize("foreign", [item for item in FOREIGN if item.treatment == "refused"], ids=lambda item: item.name)
@@ -629,6 +639,62 @@ def test_any_table_loads_or_is_a_config_error(table):
         assert all(getattr(settings, option.field) is not None for option in OPTIONS)
 
 
+# kube-vip's command line
+
+
+def test_the_documented_command_line_starts_kvip():
+    result = loaded(
+        "--interface", "eth0", "--services", "--arp", "--leaderElection", "--leaseDuration=10", "--leaseRenewDuration", "6",
+        "--leaseRetry", "2", "--nodeName", "N7", "-n", "net", "--prometheusHTTPServer", ":9",
+    )  # fmt: skip
+    settings = result.settings
+    assert (settings.interface, settings.namespace, settings.node_name, settings.metrics_address) == ("eth0", "net", "n7", ":9")
+    assert (settings.lease_duration_s, settings.renew_deadline_s, settings.retry_period_s) == (10, 6, 2)
+    assert (settings.election, result.warnings) == ("global", ())
+
+
+def test_kube_vips_flag_yields_to_its_variable_and_both_to_kvips_own():
+    assert loaded("--leaseDuration", "9", toml="lease-duration = 10").settings.lease_duration_s == 9
+    assert loaded("--leaseDuration", "9", vip_leaseduration="8").settings.lease_duration_s == 8
+    assert loaded("--leaseDuration", "9", vip_leaseduration="").settings.lease_duration_s == 9
+    assert loaded("--leaseDuration", "9", KVIP_LEASE_DURATION="7").settings.lease_duration_s == 7
+    assert loaded("--leaseDuration", "9", "--lease-duration", "6").settings.lease_duration_s == 6
+
+
+@pytest.mark.parametrize(
+    "flag", ["--controlplane", "--bgp", "--table", "--wireguard", "--enableLoadBalancer", "--ddns", "--services=false",
+             "--leaderElectionType=etcd", "--config-file=/a"],
+)  # fmt: skip
+def test_a_flag_that_would_change_who_holds_is_refused_by_its_name(flag):
+    error = refused(flag)
+    assert error.source == f"flag {flag.partition('=')[0]}"
+
+
+def test_a_flag_that_is_not_followed_is_warned_about_by_its_name():
+    assert loaded("--enableNodeLabeling").warnings == ("flag --enableNodeLabeling is ignored: kvip writes no labels to Nodes",)
+    assert loaded("--leaderElectionType", "kubernetes", "--port", "6443", "--zebra=false", "--debounceTime", "1s").warnings == ()
+
+
+def test_a_value_that_cannot_be_used_names_kube_vips_flag():
+    assert refused("--leaseDuration", "soon").source == "flag --leaseDuration"
+    assert refused("--arp=perhaps").source == "flag --arp"
+    assert refused("--noSuchFlag").path == "command line"
+
+
+def test_a_password_on_kube_vips_command_line_is_not_repeated():
+    result = loaded("--peerPass", "s3cret", "--enableNodeLabeling")
+    assert "s3cret" not in str(result)
+
+
+@pytest.mark.parametrize("flag", sorted(FLAGS))
+def test_every_flag_of_kube_vips_is_known(flag):
+    with contextlib.suppress(ConfigError):
+        loaded(f"--{flag}", "true", files={"true": ""})
+    text = str(refused(f"--{flag}", "x", "--noSuchFlag"))
+    assert "noSuchFlag" in text
+    assert flag not in text.replace("noSuchFlag", "")
+
+
 # The reference
 
 
@@ -638,10 +704,12 @@ def test_reference_names_every_setting_and_every_variable():
         assert f"| `{option.flag}` | `{option.variable}` |" in text
         assert all(f"`{alias}`" in text for alias in option.alias)
     assert all(f"| `{foreign.name}` |" in text for foreign in FOREIGN)
+    assert all(f"`--{flag}`" in text for flag in FLAGS)
+    assert not BY_VARIABLE.keys() - {foreign.name for foreign in FOREIGN} - {alias for option in OPTIONS for alias in option.alias}
 
 
 def test_reference_is_current():
-    command = "python -c 'from kvip.config import *; print(reference_markdown(), end=\"\")' > docs/configuration.md"
+    command = "python -c 'from kvip.reference import *; print(reference_markdown(), end=\"\")' > docs/configuration.md"
     assert REFERENCE.read_text() == reference_markdown(), f"out of date; run: {command}"
 
 

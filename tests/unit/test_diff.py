@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvip.core.diff import DADFAILED, Adopt, Announce, Conflict, Hush, LetGo, Probe, Refresh, Take, Wanted, plan
+from kvip.core.diff import DADFAILED, DUPLICATE, TENTATIVE, Adopt, Announce, Conflict, Hush, LetGo, Probe, Refresh, Take, Wanted, plan
 from kvip.core.facts import Bound
 from kvip.core.model import MARK_PROTO, Address, IfIndex, Link, Vip, host_prefix
 
@@ -192,7 +192,25 @@ def test_a_let_go_says_why(fields, reason):
     assert action.reason == reason
 
 
-@pytest.mark.parametrize("place", [{"index": 3}, {"prefix": 24}, {"flags": DADFAILED}])
+def test_a_duplicate_is_let_go_of_and_not_bound_at_once_again():
+    (gone,) = act(msgspec.structs.replace(WANTED, vip=VIPS[1]), (bound(VIPS[1], flags=DADFAILED),))
+    assert isinstance(gone, LetGo)
+    assert gone.reason == DUPLICATE
+
+
+def test_a_tentative_address_is_not_announced_before_the_kernel_uses_it():
+    wanted = msgspec.structs.replace(WANTED, vip=VIPS[1], announced=False)
+    assert act(wanted, (bound(VIPS[1], flags=TENTATIVE),)) == ()
+    assert act(wanted, (bound(VIPS[1]),)) == (Announce(vip=VIPS[1], link=LINKS[0]),)
+
+
+@pytest.mark.parametrize("dad", [False, True])
+def test_duplicate_address_detection_is_asked_for_with_the_bind(dad):
+    wanted = msgspec.structs.replace(WANTED, vip=VIPS[1], announced=False, guarded=False, dad=dad)
+    assert act(wanted, ()) == (Take(vip=VIPS[1], link=LINKS[0], dad=dad),)
+
+
+@pytest.mark.parametrize("place", [{"index": 3}, {"prefix": 24}])
 def test_a_wrongly_bound_vip_is_bound_anew(place):
     gone, taken = act(WANTED, (bound(VIPS[0], **place),))
     assert isinstance(gone, LetGo)

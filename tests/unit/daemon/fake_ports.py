@@ -2,6 +2,8 @@
 
 import errno
 
+import msgspec
+
 from kvip.core.model import Address, IfIndex, Link, ServiceKey, Vip
 from kvip.core.objects import (
     Endpoint,
@@ -25,6 +27,7 @@ ETH0 = Link(index=IfIndex(2), name="eth0", mac=b"\2\0\0\0\0\1", up=True, carrier
 ETH1 = Link(index=IfIndex(3), name="eth1", mac=b"\2\0\0\0\0\2", up=True, carrier=True)
 IPVS0 = Link(index=IfIndex(9), name="kube-ipvs0", mac=b"\2\0\0\0\0\x09", up=False, carrier=False)
 VIP, OTHER, THIRD = Vip("192.0.2.7"), Vip("192.0.2.8"), Vip("192.0.2.9")
+VIP6 = Vip("2001:db8::7")
 WEB, API = ServiceKey("default/web"), ServiceKey("default/api")
 LIFETIME_S = 60
 TOO_MANY = 2_000
@@ -120,6 +123,7 @@ class Kernel:
         self.refuse = {}  # VIP -> errno
         self.dump_broken = None
         self.dumps = 0
+        self.extra_flags = 0  # of what is bound
 
     def put(self, *addresses):
         for address in addresses:
@@ -145,7 +149,7 @@ class Kernel:
             elif operation.kind == "add" and place in self.table:
                 code = errno.EEXIST
             else:
-                self.table[place] = address
+                self.table[place] = msgspec.structs.replace(address, flags=address.flags | self.extra_flags)
         return OpResult(operation=operation, errno=code, ext_ack="", seen=self.table.get(place))
 
     def dump(self):

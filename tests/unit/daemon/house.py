@@ -94,6 +94,10 @@ class NoQuestions:
         self.unasked = set()
         self.taken = set()
         self.asked = []
+        self.known = set()
+
+    def first(self, vip):
+        return vip not in self.known
 
     def unprobed(self, vip):
         return vip in self.unasked
@@ -111,9 +115,12 @@ ANY_NODE = NodeRules()
 class House:
     """One node, named n1, with VIPs on eth0."""
 
-    def __init__(self, *, weak=False, audit_interval_s=60.0, table=None, one_holder=False, node_rules=ANY_NODE, updates=True, **terms):
+    def __init__(
+        self, *, weak=False, dad=False, audit_interval_s=60.0, table=None, one_holder=False, node_rules=ANY_NODE, updates=True, **terms
+    ):
         self.one_holder, self.node_rules, self.updates, self.terms = one_holder, node_rules, updates, terms
         self.log = []
+        self.dad = dad
         self.clock = ManualClock()
         self.started_at = self.clock.now()
         self.settings = SimpleNamespace(lease_duration_s=5.0)
@@ -234,6 +241,7 @@ class House:
             check_rules=self.wires.check_rules,
             audited=self.wires.audited,
             on_nic=self._on_nic,
+            on_duplicate=self._on_duplicate,
             wake=self.reconcile.wake,
             nic="eth0",
             audit_interval_s=audit_interval_s,
@@ -250,6 +258,8 @@ class House:
             permit=lambda vip: self.elector.permit(vip),
             waiting=self.wires.waiting,
             on_refused=lambda vip, _: self.log.append(("refused", vip)),
+            on_duplicate=self._on_duplicate,
+            dad=self.dad,
             nic="eth0",
             lifetime_s=lambda: LIFETIME_S,
         )
@@ -264,6 +274,11 @@ class House:
         self.turns += 1
         assert self.turns < TOO_MANY, "the reconcile loop turns without end"
         self.wires.tick()
+
+    def _on_duplicate(self, vip):
+        self.log.append(("duplicate", vip))
+        self.asking.unasked.add(vip)
+        self.reconcile.on_vips((vip,))
 
     def _on_nic(self):
         self.nic_changes.append(self.clock.now())

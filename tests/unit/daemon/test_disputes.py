@@ -7,7 +7,7 @@ import pytest
 from kvip.daemon.disputes import Disputes
 from tests.unit.daemon import conflict_bench
 from tests.unit.daemon.conflict_bench import PEER, STRANGER, ClockLoop
-from tests.unit.daemon.fake_ports import ETH0, OTHER, VIP, service
+from tests.unit.daemon.fake_ports import ETH0, OTHER, THIRD, VIP, service
 from tests.unit.daemon.house import House
 
 
@@ -219,3 +219,16 @@ def test_switched_off_nobody_is_asked_but_claims_are_heard():
         assert ("doubt", "") in bench.did()
 
     bench.play(story)
+
+
+def test_a_duplicate_that_the_kernel_found_is_told_to_the_service_and_asked_for_before_it_is_bound_again(bench):
+    async def story():
+        assert bench.disputes.probing.first(VIP)
+        bench.disputes.duplicate(VIP)
+        bench.disputes.duplicate(THIRD)
+        assert bench.disputes.probing.unprobed(VIP)
+        assert not bench.disputes.probing.first(VIP)
+        assert bench.looked_at == [[VIP]]
+
+    bench.play(story)
+    assert bench.house.events.told() == [("VIPConflict", "uid-1")]

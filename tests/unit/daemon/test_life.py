@@ -40,7 +40,7 @@ class Daemon:
         self.ports = None
         self.firewall = SimpleNamespace(run=self.component("firewall"), remove=lambda: note("ports open"))
         self.guard = SimpleNamespace(weak=True, uninstall=lambda: note("uninstall"))
-        self.settings = SimpleNamespace(metrics_address="", node_name="n1", renew_deadline_s=3.0)
+        self.settings = SimpleNamespace(metrics_address="", health_check_port=0, node_name="n1", renew_deadline_s=3.0)
         self.heartbeats = SimpleNamespace(expect=lambda name, *, within_s: None)
         self.reconcile = SimpleNamespace(run=self.reconcile_run)
         self.elector = SimpleNamespace(run=self.component("election"), release=self.release)

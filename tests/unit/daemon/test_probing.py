@@ -137,6 +137,30 @@ def test_a_vip_that_had_a_holder_before_is_not_asked_for(bench):
     assert not bench.probing.unprobed(VIP)
 
 
+def test_a_vip_with_a_duplicate_is_asked_for_again_though_it_had_a_holder_and_is_no_first_assignment(bench):
+    async def story(probing):
+        assert probing.first(VIP)
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(1)
+        bench.shown = {OTHER}
+        assert not probing.first(OTHER)
+        for vip in (VIP, OTHER):
+            assert not probing.unprobed(vip)
+            probing.doubt(vip)
+            assert probing.unprobed(vip)
+            assert not probing.first(vip)
+        probing.ask([VIP, OTHER], ETH0)
+        await asyncio.sleep(1)
+        assert not probing.unprobed(VIP)
+        assert not probing.unprobed(OTHER)
+        assert not probing.first(VIP)
+        bench.claimed = set()
+        probing.tidy()
+        assert probing.first(VIP)
+
+    bench.play(story)
+
+
 def test_silence_that_proves_nothing_is_no_answer_and_the_question_comes_again_after_a_second(bench):
     bench.watch.failures = [AnnounceError("eth0", "it has no carrier")]
 

@@ -1,8 +1,11 @@
 """One turn: what is planned is done, in order, and what is right already is left alone."""
 
+import msgspec
 import pytest
 
-from tests.unit.daemon.fake_ports import API, ETH1, IPVS0, OTHER, VIP, WEB, marked, service, unmarked
+from kvip.core.diff import DADFAILED, TENTATIVE
+from kvip.kernel.codec import IFA_F_NODAD
+from tests.unit.daemon.fake_ports import API, ETH1, IPVS0, OTHER, VIP, VIP6, WEB, marked, service, unmarked
 from tests.unit.daemon.turn_bench import TurnHouse
 
 
@@ -19,6 +22,41 @@ async def test_a_vip_asked_for_and_permitted_is_taken_and_then_left_alone(house)
     assert await house.act() == [("admit", ""), ("add", VIP), ("start", VIP)]
     assert await house.act() == []
     assert (house.again.later, house.again.doubts) == ({}, 0)
+
+
+async def test_with_dad_a_first_ipv6_bind_is_tentative_and_announced_only_when_the_kernel_uses_it():
+    house = TurnHouse(dad=True)
+    house.read(service(VIP6), service(VIP, key=API, uid="uid-2"))
+    assert await house.act(VIP6, VIP) == [("admit", ""), ("add", VIP6), ("add", VIP), ("start", VIP6), ("start", VIP)]
+    bound = {address.ip: address for address in house.kernel.table.values()}
+    assert not bound[VIP6].flags & IFA_F_NODAD
+    house = TurnHouse(dad=True)
+    house.kernel.extra_flags = TENTATIVE
+    house.read(service(VIP6))
+    assert await house.act(VIP6) == [("admit", ""), ("add", VIP6)]
+    assert await house.act(VIP6) == []
+    house.know(marked(VIP6))
+    assert await house.act(VIP6) == [("start", VIP6)]
+
+
+async def test_a_take_over_never_waits_for_duplicate_address_detection():
+    house = TurnHouse(dad=True)
+    house.asking.known.add(VIP6)
+    house.read(service(VIP6))
+    assert await house.act(VIP6) == [("admit", ""), ("add", VIP6), ("start", VIP6)]
+    (bound,) = house.kernel.table.values()
+    assert bound.flags & IFA_F_NODAD
+
+
+async def test_a_duplicate_is_removed_asked_for_and_bound_again_when_nobody_answers(house):
+    house.read(service(VIP6))
+    await house.act(VIP6)
+    house.know(msgspec.structs.replace(marked(VIP6), flags=DADFAILED))
+    assert await house.act(VIP6) == [("duplicate", VIP6), ("stop", VIP6), ("delete", VIP6), ("remove", "")]
+    assert await house.act(VIP6) == []
+    assert house.asking.asked == [[VIP6]]
+    house.asking.unasked.clear()
+    assert await house.act(VIP6) == [("admit", ""), ("add", VIP6), ("start", VIP6)]
 
 
 async def test_a_vip_nobody_asks_for_is_let_go_of_before_another_is_taken(house):

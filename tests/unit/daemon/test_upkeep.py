@@ -2,12 +2,14 @@
 
 import errno
 
+import msgspec
 import pytest
 
 from kvip import metrics
+from kvip.core.diff import DADFAILED
 from kvip.core.model import IfIndex
 from kvip.errors import NetlinkError
-from tests.unit.daemon.fake_ports import ETH0, ETH1, IPVS0, OTHER, VIP, marked, unmarked
+from tests.unit.daemon.fake_ports import ETH0, ETH1, IPVS0, OTHER, VIP, VIP6, marked, unmarked
 from tests.unit.daemon.house import House
 
 INTERRUPTED = NetlinkError(errno.EINTR, "dump", "all addresses")
@@ -50,6 +52,13 @@ async def test_an_address_message_that_agrees_with_the_facts_asks_for_nothing(ho
     assert not house.facts.doubted
     assert await house.upkeep.refresh() == NOTHING
     assert house.kernel.dumps == 0
+
+
+@pytest.mark.parametrize("present", [True, False])
+async def test_a_duplicate_that_the_kernel_found_is_passed_on_also_when_the_address_went_with_it(house, present):
+    house.upkeep.on_address(msgspec.structs.replace(marked(VIP6), flags=DADFAILED), present)
+    house.upkeep.on_address(msgspec.structs.replace(unmarked(vip=VIP6), flags=DADFAILED), present)
+    assert house.log == [("duplicate", VIP6)]
 
 
 @pytest.mark.parametrize("message", [(marked(), False), (unmarked(prefix=32), True), (marked(OTHER), True)])

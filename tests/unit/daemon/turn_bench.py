@@ -19,8 +19,8 @@ class Again:
 
 
 class TurnHouse(House):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, *, dad=False):
+        super().__init__(dad=dad)
         self.again = Again()
 
     async def act(self, *vips):

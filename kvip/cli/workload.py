@@ -1,0 +1,109 @@
+"""The DaemonSet or static Pod that runs the daemon with given settings, as data.
+
+Input: settings that were checked, and the variables that say them. Output: objects of the Kubernetes API. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kvip.checks import parse_listen
+from kvip.core.rights import NAME
+from kvip.settings import Settings
+
+Json = dict[str, Any]
+
+STATIC_KUBECONFIG = "/etc/kubernetes/admin.conf"
+"""Where kubeadm leaves one: a static Pod has no service account (kubelet creates it without the API server)."""
+_LABEL = "app.kubernetes.io/name"
+_UNSPECIFIED = ("0.0.0.0", "::")
+_GRACE_S = 10
+"""SIGTERM lets go of everything within 2.7 s (`kvip.daemon.stopping`), then the process ends itself."""
+
+
+def daemonset(settings: Settings, variables: Mapping[str, str], *, image: str, kubeconfig: str) -> Json:
+    """A daemon on every node. `kubeconfig` "" = the pod's service account, which `kvip manifest rbac` gives its rights."""
+    spec = _pod_spec(settings, variables, image=image, kubeconfig=kubeconfig)
+    if not kubeconfig:
+        spec["serviceAccountName"] = NAME
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": NAME, "namespace": settings.namespace, "labels": {_LABEL: NAME}},
+        "spec": {
+            "selector": {"matchLabels": {_LABEL: NAME}},
+            # maxSurge 0: the old daemon ends before the new one starts, as the lock of the network namespace asks.
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            "template": {"metadata": {"labels": {_LABEL: NAME}}, "spec": spec},
+        },
+    }
+
+
+def static_pod(settings: Settings, variables: Mapping[str, str], *, image: str, kubeconfig: str) -> Json:
+    """A daemon that kubelet starts by itself from a file in its manifest folder."""
+    spec = _pod_spec(settings, variables, image=image, kubeconfig=kubeconfig)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": NAME, "namespace": settings.namespace, "labels": {_LABEL: NAME}},
+        "spec": {**spec, "automountServiceAccountToken": False},
+    }
+
+
+def _pod_spec(settings: Settings, variables: Mapping[str, str], *, image: str, kubeconfig: str) -> Json:
+    mounts: list[Json] = [{"name": "state", "mountPath": settings.state_dir}]
+    volumes: list[Json] = [{"name": "state", "hostPath": {"path": settings.state_dir, "type": "DirectoryOrCreate"}}]
+    if kubeconfig:
+        # The Kubernetes client writes certificates that a kubeconfig holds to files in /tmp.
+        mounts += [{"name": "kubeconfig", "mountPath": kubeconfig, "readOnly": True}, {"name": "tmp", "mountPath": "/tmp"}]
+        volumes += [
+            {"name": "kubeconfig", "hostPath": {"path": kubeconfig, "type": "File"}},
+            {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        ]
+    container = {
+        "name": NAME,
+        "image": image,
+        "args": ["manager"],
+        "env": _environment(variables),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]},
+            "readOnlyRootFilesystem": True,
+            # Added capabilities reach only root: Kubernetes sets no ambient ones.
+            "runAsUser": 0,
+        },
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+        **_probes(settings),
+        "volumeMounts": mounts,
+    }
+    return {
+        "hostNetwork": True,
+        "dnsPolicy": "ClusterFirstWithHostNet",
+        "priorityClassName": "system-node-critical",
+        "terminationGracePeriodSeconds": _GRACE_S,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "tolerations": [{"operator": "Exists", "effect": effect} for effect in ("NoSchedule", "NoExecute")],
+        "containers": [container],
+        "volumes": volumes,
+    }
+
+
+def _environment(variables: Mapping[str, str]) -> list[Json]:
+    given = [{"name": name, "value": value} for name, value in variables.items()]
+    if "KVIP_NODE_NAME" in variables:
+        return given
+    node_name = {"name": "KVIP_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+    return [node_name, *given]
+
+
+def _probes(settings: Settings) -> Json:
+    """Probes where the daemon listens; none where it does not."""
+    host, port = parse_listen(settings.metrics_address) if settings.metrics_address else ("", settings.health_check_port)
+    place = {"port": port} if host in ("", *_UNSPECIFIED) else {"port": port, "host": host}
+    alive = {"initialDelaySeconds": 10, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3}
+    ready = {"periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 2}
+    return {
+        **({"livenessProbe": {"httpGet": {"path": "/healthz", **place}, **alive}} if port else {}),
+        **({"readinessProbe": {"httpGet": {"path": "/readyz", **place}, **ready}} if settings.metrics_address else {}),
+    }

@@ -1,0 +1,57 @@
+"""The rights at the API server that a daemon with these settings needs, and no more (RBAC).
+
+Input: settings. Output: rules by namespace, and the objects that grant them. Pure; it must not know where they go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from kvip.settings import Settings
+
+EVERYWHERE = ""
+"""Instead of a namespace: a ClusterRole."""
+NAME = "kvip"
+_GROUP = "rbac.authorization.k8s.io"
+
+Json = dict[str, Any]
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """These verbs on these resources of one API group ("" = the core group)."""
+
+    group: str = ""
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+
+
+_READ = ("get", "list", "watch")
+_LEASES = Rule(group="coordination.k8s.io", resources=("leases",), verbs=(*_READ, "create", "update"))
+
+
+def rules_for(settings: Settings) -> Mapping[str, tuple[Rule, ...]]:
+    """The rules by the namespace where they hold; `EVERYWHERE` comes first."""
+    cluster = [
+        Rule(resources=("services", "nodes"), verbs=_READ),
+        Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=_READ),
+        Rule(resources=("services/status",), verbs=("patch",)),
+        Rule(resources=("events",), verbs=("create", "patch")),
+    ]
+    return {EVERYWHERE: tuple(cluster), settings.namespace: (_LEASES,)}
+
+
+def rbac_objects(settings: Settings, subject: Json) -> list[Json]:
+    """Roles and bindings that grant `subject` (an rbac.authorization.k8s.io/v1 Subject) what the settings need, in order of creation."""
+    objects: list[Json] = []
+    for namespace, rules in rules_for(settings).items():
+        kind = "Role" if namespace else "ClusterRole"
+        metadata = {"name": NAME, **({"namespace": namespace} if namespace else {})}
+        head = {"apiVersion": f"{_GROUP}/v1"}
+        granted = [{"apiGroups": [rule.group], "resources": list(rule.resources), "verbs": list(rule.verbs)} for rule in rules]
+        reference = {"apiGroup": _GROUP, "kind": kind, "name": NAME}
+        objects.append({**head, "kind": kind, "metadata": metadata, "rules": granted})
+        objects.append({**head, "kind": f"{kind}Binding", "metadata": metadata, "roleRef": reference, "subjects": [subject]})
+    return objects

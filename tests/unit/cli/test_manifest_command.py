@@ -1,0 +1,136 @@
+"""`kvip manifest`: settings become the environment of a Pod that may do what it needs and nothing more."""
+
+import pytest
+import yaml
+
+from kvip.cli import manifest
+from kvip.cli.main import main as command
+from kvip.config import load
+from kvip.core.rights import EVERYWHERE, Rule, rules_for
+from kvip.settings import OPTIONS, Settings
+
+SAMPLES = {"text": "eth7", "switch": "true", "number": "2", "integer": "100"}
+OVERRIDES = {
+    "kubeconfig": "/etc/kube.conf", "metrics-address": "127.0.0.1:9", "lease-duration": "20", "state-dir": "/var/kvip", "members": "n1",
+    "stray-ranges": "10.0.0.0/8", "retry-period": "1.5", "election": "global", "health-check-port": "10256",
+}  # fmt: skip
+
+
+def printed(capsys, *argv):
+    assert command(["manifest", *argv]) == 0
+    text = capsys.readouterr().out
+    assert "&id" not in text, "anchors are for machines"
+    return list(yaml.safe_load_all(text))
+
+
+def container(item):
+    spec = item["spec"]["template"]["spec"] if item["kind"] == "DaemonSet" else item["spec"]
+    return spec, spec["containers"][0]
+
+
+def environment(item):
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container(item)[1]["env"]}
+
+
+def test_daemonset_has_the_least_privilege_that_works(capsys):
+    (item,) = printed(capsys, "daemonset", "--image", "example.com/kvip:1")
+    spec, main = container(item)
+    assert (spec["hostNetwork"], spec["priorityClassName"]) == (True, "system-node-critical")
+    assert spec["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert main["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]}
+    assert (main["securityContext"]["readOnlyRootFilesystem"], main["securityContext"]["allowPrivilegeEscalation"]) == (True, False)
+    assert main["image"] == "example.com/kvip:1"
+    assert item["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"] == 0
+    assert {toleration["operator"] for toleration in spec["tolerations"]} == {"Exists"}
+    assert spec["volumes"] == [{"name": "state", "hostPath": {"path": "/run/kvip", "type": "DirectoryOrCreate"}}]
+    assert (main["livenessProbe"]["httpGet"], main["readinessProbe"]["httpGet"]) == (
+        {"path": "/healthz", "port": 2112},
+        {"path": "/readyz", "port": 2112},
+    )
+
+
+def test_daemonset_names_each_node_by_its_object(capsys):
+    (item,) = printed(capsys, "daemonset")
+    assert environment(item) == {"KVIP_NODE_NAME": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.name != "node-name"], ids=lambda option: option.name)
+def test_every_setting_becomes_environment_that_means_the_same(capsys, option):
+    text = OVERRIDES.get(option.name, option.choices[-1] if option.choices else SAMPLES[option.kind])
+    (item,) = printed(capsys, "daemonset", f"{option.flag}={text}")
+    given = {name: value for name, value in environment(item).items() if isinstance(value, str)}
+    assert given == {option.variable: text}
+    there = load([], given, files=manifest._NodesFiles(), hostname="n1").settings
+    here = load([f"{option.flag}={text}"], {}, files=manifest._NodesFiles(), hostname="n1").settings
+    assert there == here
+
+
+def test_namespace_and_state_dir_are_where_the_objects_are(capsys):
+    (item,) = printed(capsys, "daemonset", "--namespace", "net", "--state-dir", "/var/lib/kvip")
+    assert item["metadata"]["namespace"] == "net"
+    assert container(item)[1]["volumeMounts"] == [{"name": "state", "mountPath": "/var/lib/kvip"}]
+
+
+@pytest.mark.parametrize(("address", "probed"), [("127.0.0.1:9", "127.0.0.1"), ("0.0.0.0:9", None), ("[::]:9", None), (":9", None)])
+def test_probes_go_where_the_daemon_listens(capsys, address, probed):
+    (item,) = printed(capsys, "daemonset", "--metrics-address", address)
+    probe = container(item)[1]["livenessProbe"]["httpGet"]
+    assert (probe.get("host"), probe["port"]) == (probed, 9)
+
+
+def test_without_a_listener_there_are_no_probes(capsys):
+    (item,) = printed(capsys, "daemonset", "--metrics-address", "off")
+    assert not {"livenessProbe", "readinessProbe"} & container(item)[1].keys()
+    (item,) = printed(capsys, "daemonset", "--metrics-address", "off", "--health-check-port", "10256")
+    assert container(item)[1]["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": 10256}
+    assert "readinessProbe" not in container(item)[1]
+
+
+def test_static_pod_has_a_kubeconfig_and_no_service_account(capsys):
+    (item,) = printed(capsys, "static-pod", "--interface", "eth0")
+    spec, main = container(item)
+    assert item["kind"] == "Pod"
+    assert spec["automountServiceAccountToken"] is False
+    assert environment(item)["KVIP_KUBECONFIG"] == "/etc/kubernetes/admin.conf"
+    assert {"name": "kubeconfig", "mountPath": "/etc/kubernetes/admin.conf", "readOnly": True} in main["volumeMounts"]
+    assert {"name": "tmp", "mountPath": "/tmp"} in main["volumeMounts"]
+
+
+def test_one_node_name_for_all_nodes_is_refused(capsys):
+    assert command(["manifest", "daemonset", "--node-name", "n1"]) == 2
+    assert "node-name" in capsys.readouterr().err
+    (item,) = printed(capsys, "static-pod", "--node-name", "n1")
+    assert environment(item)["KVIP_NODE_NAME"] == "n1"
+
+
+def test_a_setting_that_cannot_be_used_is_refused_before_anything_is_printed(capsys):
+    assert command(["manifest", "daemonset", "--lease-duration", "3"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "renew-deadline" in shown.err
+
+
+def test_rbac_grants_the_daemonsets_account_the_rules(capsys):
+    account, role, binding, local, local_binding = printed(capsys, "rbac", "--namespace", "net")
+    assert (account["kind"], account["metadata"]) == ("ServiceAccount", {"name": "kvip", "namespace": "net"})
+    assert (role["kind"], local["kind"], local["metadata"]["namespace"]) == ("ClusterRole", "Role", "net")
+    for one in (binding, local_binding):
+        assert one["subjects"] == [{"kind": "ServiceAccount", "name": "kvip", "namespace": "net"}]
+    (item,) = printed(capsys, "daemonset")
+    assert container(item)[0]["serviceAccountName"] == account["metadata"]["name"]
+
+
+READ = ("get", "list", "watch")
+BASE = {
+    EVERYWHERE: (
+        Rule(resources=("services", "nodes"), verbs=READ),
+        Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=READ),
+        Rule(resources=("services/status",), verbs=("patch",)),
+        Rule(resources=("events",), verbs=("create", "patch")),
+    ),
+    "kube-system": (Rule(group="coordination.k8s.io", resources=("leases",), verbs=(*READ, "create", "update")),),
+}
+
+
+def test_the_base_role_is_the_documented_one():
+    assert rules_for(Settings()) == BASE
