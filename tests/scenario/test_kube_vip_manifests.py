@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import pytest
-
 from lab.cluster import Cluster, wait
 
 VIP, VIP6 = "10.10.0.200", "fd00:10::200"
@@ -86,10 +84,15 @@ def test_arp_and_services(cluster: Cluster) -> None:
         assert lease["spec"]["leaseDurationSeconds"] == 5
 
 
-@pytest.mark.skip(reason="a Lease per Service (svc_election) is refused at start: the mode is not there yet")
 def test_arp_and_services_with_an_election_per_service(cluster: Cluster) -> None:
-    with running_with(cluster, {**SERVICES, "svc_election": "true"}):
-        live_and_go(cluster)
+    cluster.give_rights(election="per-service")
+    try:
+        with running_with(cluster, {**SERVICES, "svc_election": "true"}):
+            live_and_go(cluster)
+            lease = cluster.request("GET", "/apis/coordination.k8s.io/v1/namespaces/default/leases/kubevip-web")
+            assert lease["spec"]["leaseDurationSeconds"] == 5
+    finally:
+        cluster.give_rights()
 
 
 def test_the_health_port_answers_and_keeps_no_process_alive(cluster: Cluster) -> None:

@@ -403,7 +403,7 @@ def test_leases_for_some_services_go_with_global_only():
 
 def test_a_lost_link_is_followed_without_a_warning():
     assert loaded(vip_loseleadership="true", vip_loseleadership_timeout_seconds="5").warnings == ()
-    assert "`vip_loseleadership` | followed when true" in reference_markdown()
+    assert "`vip_loseleadership` |  | followed when true" in reference_markdown()
 
 
 def test_global_with_per_service_election_is_a_contradiction():
