@@ -18,6 +18,7 @@ from typing import Protocol
 import msgspec
 
 from kvip.errors import KvipError
+from kvip.settings import Settings
 
 ADMIN_TOKEN = "lab-admin-token"
 KVIP_TOKEN = "lab-kvip-token"
@@ -46,8 +47,8 @@ class ApiHost(Protocol):
     def stop(self) -> None:
         """End everything and remove the files; may be called twice."""
 
-    def allow_service_leases(self, allowed: bool, /) -> None:
-        """User `kvip` may, or may not any more, read and write Leases in all namespaces."""
+    def give_rights(self, settings: Settings) -> None:
+        """User `kvip` has what these settings need, and no other right any more."""
 
     def restart_api(self, *, down_s: float = 0.0) -> None:
         """Kill the server, leave it down for `down_s`, start it on the same address with the same objects; return when ready."""

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from kvip.settings import Settings
 from lab.admin import Json, request
 from lab.apihost import ApiHost
 from lab.lan import CLIENT, Lan, node_ip, node_ip6
@@ -93,7 +96,11 @@ class Cluster:
                 node.stop()
             node.env["KVIP_ELECTION"] = mode
         self.mode = mode
-        self.api.allow_service_leases(mode == PER_SERVICE)
+        self.give_rights()
+
+    def give_rights(self, **settings: bool | str) -> None:
+        """What the daemons may do is what they need in this mode with these settings, where the server asks for rights."""
+        self.api.give_rights(msgspec.convert({"election": self.mode, **settings}, Settings))
 
     @contextmanager
     def joined_by(self, name: str) -> Iterator[NodeProcess]:

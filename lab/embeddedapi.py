@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from kvip.settings import Settings
 from lab.apihost import ADMIN_TOKEN, KVIP_TOKEN, Child, LabError, wait_until, write_kubeconfig
 
 READY_TIMEOUT_S = 20.0
@@ -73,7 +74,7 @@ class EmbeddedApi:
             self._api.stop(grace_s=SAVE_TIMEOUT_S)
             self._api = None
 
-    def allow_service_leases(self, allowed: bool, /) -> None:
+    def give_rights(self, settings: Settings) -> None:
         """This server lets everybody do everything."""
 
     def restart_api(self, *, down_s: float = 0.0) -> None:

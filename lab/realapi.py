@@ -70,24 +70,6 @@ def _collection(item: Json) -> str:
     return f"{_RBAC}/{f'namespaces/{namespace}/' if namespace else ''}{item['kind'].lower()}s"
 
 
-def vip_host_rbac(*, user: str = "kvip") -> list[tuple[str, Json]]:
-    """What `vip-host-annotation` needs beyond that."""
-    (role_path, role), (binding_path, binding) = kvip_rbac(user=user)[:2]
-    rules = [{"apiGroups": [""], "resources": ["services"], "verbs": ["patch"]}]
-    name = {"name": "kvip-vip-host"}
-    reference = {**binding["roleRef"], **name}
-    return [(role_path, {**role, "metadata": name, "rules": rules}), (binding_path, {**binding, "metadata": name, "roleRef": reference})]
-
-
-def service_leases_rbac(*, user: str = "kvip") -> list[tuple[str, Json]]:
-    """What it needs beyond that where Services have Leases of their own."""
-    (role_path, role), (binding_path, binding) = kvip_rbac(user=user)[:2]
-    rules = [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "list", "watch", "create", "update"]}]
-    name = {"name": "kvip-service-leases"}
-    reference = {**binding["roleRef"], **name}
-    return [(role_path, {**role, "metadata": name, "rules": rules}), (binding_path, {**binding, "metadata": name, "roleRef": reference})]
-
-
 def _free_ports(count: int) -> list[int]:
     """Ports that are free on 127.0.0.1 now."""
     sockets = [socket.socket() for _ in range(count)]
@@ -124,6 +106,7 @@ class RealApi:
         self.phases_s: dict[str, float] = {}
         """Seconds from `start()` to: etcd running, /readyz, rights given."""
         self._extra_args = extra_args
+        self._rights: set[str] = set()
         self._etcd_url = ""
         self._etcd: Child | None = None
         self._api: Child | None = None
@@ -163,13 +146,25 @@ class RealApi:
             self._etcd = None
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def allow_service_leases(self, allowed: bool, /) -> None:
-        """Create or delete that role and its binding. Errors: LabError."""
-        for path, body in service_leases_rbac():
-            method, target = ("POST", path) if allowed else ("DELETE", f"{path}/{body['metadata']['name']}")
-            status, answer = self.request(method, target, body if allowed else None)
-            if status not in {200, 201, 404, 409}:
-                raise LabError(f"{method} {target}: {status} {answer.get('message', '')}")
+    def give_rights(self, settings: Settings) -> None:
+        """User `kvip` has what these settings need, and no other right any more. Errors: LabError."""
+        wanted = kvip_rbac(settings)
+        names = {self._name(path, body) for path, body in wanted}
+        for name in [name for name in self._rights if name not in names]:
+            self._must("DELETE", name, None)
+        for path, body in wanted:
+            name = self._name(path, body)
+            self._must("PUT" if name in self._rights else "POST", name if name in self._rights else path, body)
+        self._rights = names
+
+    @staticmethod
+    def _name(path: str, body: Json) -> str:
+        return f"{path}/{body['metadata']['name']}"
+
+    def _must(self, method: str, path: str, body: Json | None) -> None:
+        status, answer = self.request(method, path, body)
+        if not 200 <= status < 300:
+            raise LabError(f"{method} {path}: {status} {answer.get('message', '')}")
 
     def kill_api(self) -> None:
         """SIGKILL to kube-apiserver; etcd keeps the objects."""
@@ -270,10 +265,7 @@ class RealApi:
         for namespace in ("default", LEASE_NAMESPACE):
             path = f"/api/v1/namespaces/{namespace}"
             wait_until(lambda path=path: self._answers(path), path, children=children, timeout_s=READY_TIMEOUT_S)  # type: ignore[misc]
-        for path, body in kvip_rbac():
-            status, answer = self.request("POST", path, body)
-            if status not in {201, 409}:
-                raise LabError(f"POST {path}: {status} {answer.get('message', '')}")
+        self.give_rights(Settings())
 
     def _answers(self, path: str) -> bool:
         """True when the server answers `path` with 200."""

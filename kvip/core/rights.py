@@ -29,18 +29,29 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _READ = ("get", "list", "watch")
+_EVENTS = Rule(resources=("events",), verbs=("create", "patch"))
+_OF_NODES = "default"
 _LEASES = Rule(group="coordination.k8s.io", resources=("leases",), verbs=(*_READ, "create", "update"))
 
 
 def rules_for(settings: Settings) -> Mapping[str, tuple[Rule, ...]]:
     """The rules by the namespace where they hold; `EVERYWHERE` comes first."""
-    cluster = [
-        Rule(resources=("services", "nodes"), verbs=_READ),
-        Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=_READ),
-        Rule(resources=("services/status",), verbs=("patch",)),
-        Rule(resources=("events",), verbs=("create", "patch")),
-    ]
-    return {EVERYWHERE: tuple(cluster), settings.namespace: (_LEASES,)}
+    services = [Rule(resources=("services",), verbs=_READ), Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=_READ)]
+    if not settings.disable_service_updates:
+        services.append(Rule(resources=("services/status",), verbs=("patch",)))
+        if settings.vip_host_annotation:
+            services.append(Rule(resources=("services",), verbs=("patch",)))
+    cluster = [Rule(resources=("nodes",), verbs=_READ)]
+    local: dict[str, list[Rule]] = {settings.service_namespace: services}
+    # An Event is in the namespace of what it is about; one about a Node in "default" (validation of core/v1 Event).
+    for namespace in dict.fromkeys((settings.service_namespace, _OF_NODES)) if settings.service_namespace else (EVERYWHERE,):
+        local.setdefault(namespace, []).append(_EVENTS)
+    # A Service's annotation may name a Lease in any namespace.
+    if settings.election == "per-service" or settings.per_service_on_demand:
+        cluster.append(_LEASES)
+    else:
+        local.setdefault(settings.namespace, []).append(_LEASES)
+    return {EVERYWHERE: tuple(cluster + local.pop(EVERYWHERE, [])), **{namespace: tuple(rules) for namespace, rules in local.items()}}
 
 
 def rbac_objects(settings: Settings, subject: Json) -> list[Json]:

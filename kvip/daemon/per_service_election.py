@@ -129,6 +129,12 @@ class PerServiceElection:
         holds = (f"{lease}={loop.election.incarnation}" for lease in self._grants.under(vip) if (loop := self._pool.get(lease)))
         return " ".join(sorted(holds))
 
+    def holder(self, vip: Vip) -> str:
+        """Who holds its Leases; several while they are on their way to one node."""
+        loops = (self._pool.get(lease) for lease in self._grants.required(vip))
+        holders = {loop.election.view.holder for loop in loops if loop is not None and loop.election.view is not None}
+        return ", ".join(sorted(holders - {""}))
+
     def peer_macs(self) -> Collection[bytes]:
         """Leases of Services say nothing of NICs."""
         return ()

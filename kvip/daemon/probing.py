@@ -55,7 +55,7 @@ class Probing:
 
     def first(self, vip: Vip) -> bool:
         """Is the next bind the first of this assignment, and nothing speaks against the address so far?"""
-        return not (self._shown(vip) or self._succeeds(vip) or vip in self._doubted)
+        return not self._shown(vip) and vip not in self._doubted
 
     def doubt(self, vip: Vip) -> None:
         """The kernel found another host with this address: ask the segment before it is bound again, whoever held it before."""

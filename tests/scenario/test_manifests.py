@@ -13,7 +13,9 @@ VARIANTS = {
     "daemonset with a kubeconfig": ("daemonset", "--kubeconfig", "/etc/kubernetes/kubelet.conf", "--metrics-address", "127.0.0.1:2112"),
     "static Pod": ("static-pod", "--interface", "eth0", "--election", "global"),
     "rights": ("rbac",),
+    "rights with a Lease per Service, in one namespace": ("rbac", "--election", "per-service", "--service-namespace", "default"),
 }
+OBJECTS = {"rights": 5, "rights with a Lease per Service, in one namespace": 5}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -25,4 +27,4 @@ def test_manifest_is_valid(cluster: Cluster, capsys: pytest.CaptureFixture[str],
         "apply", "--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict", "-f", "-", stdin=capsys.readouterr().out
     )
     print(answer)
-    assert answer.count("serverside-applied (server dry run)") == (5 if variant == "rights" else 1)
+    assert answer.count("serverside-applied (server dry run)") == OBJECTS.get(variant, 1)

@@ -9,7 +9,6 @@ import pytest
 
 from lab.cluster import Cluster, wait
 from lab.endpoints import endpoints_of
-from lab.realapi import RealApi, vip_host_rbac
 
 VIP, VIP6 = "10.10.0.200", "fd00:10::200"
 KEY = "kube-vip.io/vipHost"
@@ -18,12 +17,9 @@ KEY = "kube-vip.io/vipHost"
 @pytest.fixture
 def may_patch_services(cluster: Cluster) -> Iterator[None]:
     """The right that the option needs, on a server that asks for rights."""
-    rights = vip_host_rbac() if isinstance(cluster.api, RealApi) else []
-    for path, body in rights:
-        cluster.request("POST", path, body)
+    cluster.give_rights(vip_host_annotation=True)
     yield
-    for path, body in rights:
-        cluster.request("DELETE", f"{path}/{body['metadata']['name']}")
+    cluster.give_rights()
 
 
 def _host(cluster: Cluster) -> str | None:

@@ -1,5 +1,5 @@
-import time
 import logging
+import time
 
 import pytest
 from hypothesis import given

@@ -121,16 +121,46 @@ def test_rbac_grants_the_daemonsets_account_the_rules(capsys):
 
 
 READ = ("get", "list", "watch")
-BASE = {
-    EVERYWHERE: (
-        Rule(resources=("services", "nodes"), verbs=READ),
-        Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=READ),
-        Rule(resources=("services/status",), verbs=("patch",)),
-        Rule(resources=("events",), verbs=("create", "patch")),
-    ),
-    "kube-system": (Rule(group="coordination.k8s.io", resources=("leases",), verbs=(*READ, "create", "update")),),
-}
+LEASES = Rule(group="coordination.k8s.io", resources=("leases",), verbs=(*READ, "create", "update"))
+EVENTS = Rule(resources=("events",), verbs=("create", "patch"))
+NODES = Rule(resources=("nodes",), verbs=READ)
+SERVICES = (
+    Rule(resources=("services",), verbs=READ),
+    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=READ),
+    Rule(resources=("services/status",), verbs=("patch",)),
+)
+PATCH_SERVICES = Rule(resources=("services",), verbs=("patch",))
+BASE = {EVERYWHERE: (NODES, *SERVICES, EVENTS), "kube-system": (LEASES,)}
 
 
-def test_the_base_role_is_the_documented_one():
-    assert rules_for(Settings()) == BASE
+def granted(**settings):
+    return {namespace: set(rules) for namespace, rules in rules_for(Settings(**settings)).items()}
+
+
+def flat(rules):
+    return {namespace: set(some) for namespace, some in rules.items()}
+
+
+@pytest.mark.parametrize("election", ["claims", "global"])
+def test_the_base_role_is_the_documented_one(election):
+    assert granted(election=election) == flat(BASE)
+
+
+@pytest.mark.parametrize("settings", [{"election": "per-service"}, {"election": "global", "per_service_on_demand": True}])
+def test_leases_of_services_need_leases_in_all_namespaces(settings):
+    assert granted(**settings) == flat({EVERYWHERE: (*BASE[EVERYWHERE], LEASES)})
+
+
+def test_the_annotation_of_the_host_needs_services_patched():
+    assert granted(vip_host_annotation=True) == flat({**BASE, EVERYWHERE: (*BASE[EVERYWHERE], PATCH_SERVICES)})
+
+
+def test_who_writes_no_status_may_not():
+    assert granted(disable_service_updates=True, vip_host_annotation=True) == flat({**BASE, EVERYWHERE: (NODES, *SERVICES[:2], EVENTS)})
+
+
+def test_one_namespace_of_services_is_the_only_one_where_they_are_read():
+    assert granted(service_namespace="shop") == flat(
+        {EVERYWHERE: (NODES,), "shop": (*SERVICES, EVENTS), "default": (EVENTS,), "kube-system": (LEASES,)}
+    )
+    assert granted(service_namespace="kube-system")["kube-system"] == {*SERVICES, EVENTS, LEASES}
