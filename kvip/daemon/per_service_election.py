@@ -118,12 +118,6 @@ class PerServiceElection:
         """Does another node hold one of its Leases?"""
         return any(self._pool.standing(lease) is Standing.OTHERS for lease in self._grants.required(vip))
 
-    def holder(self, vip: Vip) -> str:
-        """Who its Leases name, where this node looks at them; a node that only waits reads none but the shared one."""
-        loops = (self._pool.get(lease) for lease in self._grants.required(vip))
-        views = (loop.election.view for loop in loops if loop is not None)
-        return ", ".join(sorted({view.holder for view in views if view is not None and view.holder}))
-
     def succeeds(self, vip: Vip) -> str:
         """Whoever held it before, by whichever Lease: another one after each change of hands, so that it is always asked for."""
         holds = (f"{lease}={loop.election.incarnation}" for lease in self._grants.under(vip) if (loop := self._pool.get(lease)))
