@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    := unshare -n -m $(BIN)/python
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check unit netns scenario soak soak-short test-real faults mutants assets bench clean preflight
+.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults mutants assets bench clean preflight
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,8 +47,11 @@ test: check unit netns scenario soak-short ## everything that needs no further d
 assets: ## build etcd, kube-apiserver, kubectl and the client-go peer into ~/.cache/kvip (once, about 10 minutes)
 	@lab/assets/build.sh
 
-test-real: $(READY) ## the scenario tests against the real API server
-	$(RUN) -m pytest tests/scenario --api=real --slow -rP
+test-real: $(READY) ## the scenario tests against the real API server (FLAGS= the default ring only)
+	$(RUN) -m pytest tests/scenario --api=real -rP $(or $(FLAGS),--slow)
+
+faults-real: $(READY) ## every row of the fault table on the real API server, as tests
+	$(RUN) -m pytest tests/scenario/test_fault_table.py --api=real --slow -rP -k 'not per-service'
 
 soak: $(READY) ## random operations and faults on three nodes: SECONDS=n SEED=n [API=real] [ELECTION=global] [REPORT=file]
 	$(BIN)/python -m lab.soak --seconds $(or $(SECONDS),300) --seed $(or $(SEED),1) --api $(or $(API),embedded) \

@@ -37,9 +37,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def leases(cluster: Cluster) -> dict[str, Seen]:
-    """Every Lease that has kvip's label, by name: `kubectl get lease -l ...`."""
+    """Every Lease of mode `claims` that has kvip's label, by name: `kubectl get lease -l ...`. The shared Lease may be left from `global`."""
     items = cluster.request("GET", f"{LEASES}?labelSelector={quote(LABEL)}")["items"]
-    return {item["metadata"]["name"]: _seen(item) for item in items}
+    return {item["metadata"]["name"]: _seen(item) for item in items if item["metadata"]["name"].startswith("kvip-")}
 
 
 def every_name(cluster: Cluster) -> set[str]:

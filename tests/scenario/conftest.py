@@ -14,6 +14,11 @@ from lab.scene import recover
 
 MODES = (CLAIMS, GLOBAL)
 """Of the tests that run in several; a module may name others in its own MODES, the default ring's first."""
+DEFAULT_RING = frozenset(
+    f"test_{name}.py"
+    for name in ("bad_input", "claims", "fault_table", "fencing", "left_behind", "lifecycle", "service_security", "sharing")
+)
+"""Modules whose tests run without --slow, but for those that say that they are slow."""
 DEFAULT_MODE = CLAIMS
 """Of the tests that run in one mode only, unless their module says another MODE."""
 
@@ -43,6 +48,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             fault = getattr(item, "callspec", None) and item.callspec.params.get("fault")  # type: ignore[attr-defined]
             if "embedded" in getattr(item, "fixturenames", ()) or getattr(fault, "embedded", False):
                 item.add_marker(pytest.mark.embedded)
+            if item.path.name not in DEFAULT_RING:
+                item.add_marker(pytest.mark.slow)
             if item.get_closest_marker("slow") and not config.getoption("--slow", default=False):
                 item.add_marker(pytest.mark.skip(reason="slow; runs with --slow"))
 

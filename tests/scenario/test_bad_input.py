@@ -54,8 +54,8 @@ def test_bad_addresses_get_an_event_and_the_others_go_on(cluster: Cluster) -> No
         ({"vip_interface": "eth9"}, "eth9"),
         ({"vip_leaseduration": "soon"}, "lease-duration"),
         ({"vip_renewdeadline": "5"}, "renew-deadline"),
-        ({"svc_election": "true"}, "svc_election"),
-        ({"KVIP_ELECTION": "per-service"}, "election"),
+        ({"KVIP_ELECTION": "global", "svc_election": "true"}, "svc_election"),
+        ({"KVIP_ELECTION": "raft"}, "election"),
         ({"bgp_enable": "true"}, "bgp_enable"),
     ],
 )
