@@ -165,13 +165,23 @@ def _label(text: str) -> str:
     return "" if _DNS_LABEL.fullmatch(text) else f"{shown(text)} is no DNS label (RFC 1123: a-z, 0-9 and '-', at most 63 characters)"
 
 
+def nic_name_fault(text: str) -> str:
+    """Why a NIC cannot be called so, as the rest of a sentence; "" = it can (dev_valid_name() of net/core/dev.c)."""
+    # IFNAMSIZ counts the terminating NUL.
+    if len(text.encode()) > 15 or text in (".", "..") or re.search(r"[\s/:]", text):
+        return "is no name of a NIC (at most 15 bytes, without '/', ':' and spaces)"
+    return ""
+
+
 def _interface(text: str) -> str:
     if text == "auto":
-        return "'auto' (a NIC for each VIP by its subnet) is not available; name one NIC"
-    # dev_valid_name() of net/core/dev.c; IFNAMSIZ counts the terminating NUL.
-    if len(text.encode()) > 15 or text in (".", "..") or re.search(r"[\s/:]", text):
-        return f"{shown(text)} is no name of a NIC (at most 15 bytes, without '/', ':' and spaces)"
-    return ""
+        return "'auto' is for services-interface only; name one NIC"
+    return _services_interface(text)
+
+
+def _services_interface(text: str) -> str:
+    fault = nic_name_fault(text)
+    return f"{shown(text)} {fault}" if fault else ""
 
 
 def _listen(text: str) -> str:
@@ -194,7 +204,7 @@ def _class(text: str) -> str:
 _TEXT_CHECKS: dict[str, tuple[str, Callable[[str], str]]] = {
     "node_name": ("node-name", _subdomain),
     "interface": ("interface", _interface),
-    "services_interface": ("services-interface", _interface),
+    "services_interface": ("services-interface", _services_interface),
     "namespace": ("namespace", _label),
     "service_namespace": ("service-namespace", lambda text: _label(text) if text else ""),
     "lease_name": ("lease-name", _subdomain),

@@ -27,7 +27,8 @@ exit code 2 and a message that names the setting and where the value came from.
 """
 _KUBE_VIP = """
 `vip_arpRate` is in milliseconds; below 500 it means 3000, as for kube-vip. `vip_loglevel` is a number of Go's slog (-4, 0, 4, 8) or a name.
-An `interface` called `auto` is refused. `cp_namespace` is refused where kube-vip would not follow it: in a pod of another namespace.
+An `interface` called `auto` is refused; a `services-interface` may be. `cp_namespace` is refused where kube-vip would not follow it: in
+a pod of another namespace.
 `kvip manager` takes the command line of `kube-vip manager`: each of its flags means what the variable beside it means, and counts where
 neither that variable nor kvip's own flag or variable is set. `--interface` and `--namespace` (`-n`) are kvip's own flags as well.
 

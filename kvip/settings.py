@@ -36,7 +36,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     interface: Annotated[str, _meta("NIC to announce on.", alias=("vip_interface",), shown_default="the NIC of the default route")] = ""
     services_interface: Annotated[
-        str, _meta("NIC for the VIPs of Services, where it is another one.", alias=("vip_servicesinterface",), shown_default="`interface`")
+        str,
+        _meta(
+            "NIC for the VIPs of Services, where it is another one; `auto`: for each VIP the one with a subnet that contains the address, "
+            "and a node without one takes it not. A Service can say otherwise (`kube-vip.io/serviceInterface`, `kube-vip.io/serviceVLAN`). "
+            "A port of a bridge or bond stands for its master.",
+            alias=("vip_servicesinterface",),
+            shown_default="`interface`",
+        ),
     ] = ""
     wait_for_interface: Annotated[bool, _meta("Wait for a NIC that does not exist yet instead of refusing to start.")] = False
     namespace: Annotated[str, _meta("Namespace of the Leases; the same on all nodes.", alias=("cp_namespace",))] = "kube-system"

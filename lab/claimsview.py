@@ -37,7 +37,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def leases(cluster: Cluster) -> dict[str, Seen]:
-    """Every Lease of mode `claims` that has kvip's label, by name (`kubectl get lease -l ...`); that of `global` may be left beside them."""
+    """Every Lease of mode `claims` that has kvip's label, by name (`kubectl get lease -l ...`); that of `global` may be left."""
     items = cluster.request("GET", f"{LEASES}?labelSelector={quote(LABEL)}")["items"]
     return {item["metadata"]["name"]: _seen(item) for item in items if item["metadata"]["name"].startswith("kvip-")}
 

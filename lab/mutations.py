@@ -52,6 +52,14 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "K3",
+        "a VIP is taken on its new NIC whether or not it has left the old one",
+        "kvip/daemon/turn.py",
+        "takes = [action for action in takes if action.vip not in stuck]",
+        "",
+        ("tests/unit/daemon/test_nics.py",),
+    ),
+    Mutant(
         "K2, F1",
         "the switch without its egress hook",
         "kvip/core/ruleset.py",

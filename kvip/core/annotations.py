@@ -22,6 +22,8 @@ LEASE_NAME = "kube-vip.io/leaseName"
 FORCE_ELECTION = "kube-vip.io/forcePerServiceElection"
 NODE_SELECTOR = "kvip.io/node-selector"
 PREFERRED_NODES = "kvip.io/preferred-nodes"
+INTERFACE = "kube-vip.io/serviceInterface"
+VLAN = "kube-vip.io/serviceVLAN"
 VIP_HOST = "kube-vip.io/vipHost"
 PREFIXES = ("kube-vip.io/", "kvip.io/")
 
@@ -96,12 +98,26 @@ SCHEMA: tuple[Annotation, ...] = (
         "Election `claims` only; `global` has one holder for all VIPs.",
     ),
     Annotation(
+        key=INTERFACE,
+        treatment="read",
+        values="a NIC's name, or `auto`",
+        does="The NIC for the VIPs of this Service, instead of that of the settings; `auto`: the one with a subnet that contains the "
+        "address. A node without it takes none of them. A port of a bridge or bond stands for its master. A change moves a held VIP to "
+        "its new NIC on the same node; what is no name moves nothing.",
+    ),
+    Annotation(
+        key=VLAN,
+        treatment="read",
+        values="`NIC.VLANID`, such as `eth0.200`",
+        does="The VLAN device of that id (1 to 4094) on that NIC, as above. It has to exist on the node: kvip makes none. Wins over "
+        "`kube-vip.io/serviceInterface`.",
+    ),
+    Annotation(
         key=VIP_HOST,
         treatment="written",
         values="a Node name",
         does="With `vip-host-annotation`: the node that holds the first of the VIPs; removed when nobody does. Never read back as state.",
     ),
-    *_missing("NICs of single Services", "a NIC or `auto`; a VLAN", "serviceInterface serviceVLAN"),
     *_missing("addresses by DHCP", "", "hwaddr requestedIP loadbalancerHostname macvlanName dhcp-broadcast ddns"),
     *_missing("addresses by DHCP", "0, 1 or 2", "rp_filter", off=frozenset({""})),
     *_missing(
@@ -178,6 +194,8 @@ as the older one goes or frees the port. One node holds the address for all of t
 Where they do not agree on the node (`externalTrafficPolicy: Local` with other endpoints, `kvip.io/node-selector`), the older ones have
 their way: the address is held by a node that suits the oldest, and among those by one that suits the next, as long as there is one. A
 Service that is left without gets a Warning Event `NotServed`; one that no node serves at all (Local without endpoints) has no say.
+
+Where they name different NICs, the oldest that names one has its way, and the others get a Warning Event `OtherNic`.
 """
 
 

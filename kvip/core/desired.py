@@ -14,6 +14,7 @@ from kvip.core.addresses import Surroundings, family_refusal, parse, refusal
 from kvip.core.election.services import LeaseKey, Scheme, lease_of
 from kvip.core.model import ServiceKey, Uid, Vip
 from kvip.core.objects import ManagedService, Service
+from kvip.core.placing import NicChoice, read_choice
 from kvip.core.problem import Problem, about
 from kvip.core.selectors import Preference, Selector
 from kvip.core.service_rules import faults
@@ -66,6 +67,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     prefers: Preference = Preference()
     lease: LeaseKey = LeaseKey("")
     """The Lease by which its addresses are held, where Services have Leases of their own."""
+    nic: NicChoice | None = None
+    """Which NIC it wants; None = that of the settings."""
 
 
 def service_key(service: Service) -> ServiceKey:
@@ -110,6 +113,8 @@ def interpret(service: Service, rules: Rules, surroundings: Surroundings) -> Wis
         problems.append(Problem(reason="InvalidLeaseName", message=asked.problem))
     selector = _selector(annotations, problems)
     prefers = _preference(annotations, problems)
+    nic, unclear = read_choice(annotations)
+    problems += unclear
     return msgspec.structs.replace(
         wish,
         created=metadata.creation_timestamp or "",
@@ -123,6 +128,7 @@ def interpret(service: Service, rules: Rules, surroundings: Surroundings) -> Wis
         node_selector=selector,
         prefers=prefers,
         lease=asked.lease if asked is not None else LeaseKey(""),
+        nic=nic,
     )
 
 

@@ -6,6 +6,8 @@ is always let go of.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from kvip.core.facts import Bound
@@ -90,6 +92,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     claimed: bool
     eligible: bool | None = True
     """False: claimed, but nothing on this node serves it (externalTrafficPolicy Local); None: not known yet."""
+    placeless: bool = False
+    """True: claimed, but no NIC of this node does for it."""
     permitted: bool
     link: Link | None
     """The NIC to bind to; None when it is not there."""
@@ -126,8 +130,13 @@ def _plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: i
     mine = [b for b in bound if b.address.marked]
     foreign = [b.address for b in bound if not b.address.marked]
     withdrawal = _withdrawal(wanted)
+    due = [b for b in mine if refresh_due(b, now=now, lifetime_s=lifetime_s)]
     if withdrawal is not None:
-        return tuple(LetGo(vip=wanted.vip, address=b.address, reason=withdrawal) for b in mine) if withdrawal else ()
+        return (
+            tuple(LetGo(vip=wanted.vip, address=b.address, reason=withdrawal) for b in mine)
+            if withdrawal
+            else _kept(wanted, () if foreign else due)
+        )
     if foreign:
         gone = tuple(LetGo(vip=wanted.vip, address=b.address, reason="address in use on this node") for b in mine)
         return (*gone, *(Conflict(vip=wanted.vip, address=address) for address in foreign))
@@ -146,9 +155,17 @@ def _plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: i
             actions.append(Adopt(vip=wanted.vip, link=wanted.link))
         elif wanted.admitted and not wanted.announced and not right.address.flags & TENTATIVE:
             actions.append(Announce(vip=wanted.vip, link=wanted.link))
-        if refresh_due(right, now=now, lifetime_s=lifetime_s):
+        if right in due:
             actions.append(Refresh(vip=wanted.vip, link=wanted.link))
     return tuple(actions)
+
+
+def _kept(wanted: Wanted, due: Sequence[Bound]) -> tuple[Action, ...]:
+    """What stays as it is must not run out meanwhile."""
+    link = wanted.link
+    if link is None or not (wanted.known and wanted.permitted and wanted.admitted):
+        return ()
+    return tuple(Refresh(vip=wanted.vip, link=link) for b in due if not _fault(wanted, b.address))
 
 
 def _withdrawal(wanted: Wanted) -> str | None:
@@ -161,6 +178,8 @@ def _withdrawal(wanted: Wanted) -> str | None:
         return ""
     if wanted.exposed:
         return "its firewall rules cannot be applied"
+    if wanted.placeless:
+        return "no NIC for it here"
     return None if wanted.eligible else "no local endpoint"
 
 

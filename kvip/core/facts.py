@@ -115,6 +115,11 @@ class Facts:
         found = {ipaddress.ip_network(f"{address.ip}/{address.prefix_len}", strict=False) for address in self.unmarked()}
         return tuple(sorted((net for net in found if net.num_addresses > 1), key=str))
 
+    def home(self, vip: Vip) -> Link | None:
+        """The NIC that kvip has the VIP bound on; None when on none."""
+        places = (bound.address.index for bound in self._bound.get(vip, {}).values() if bound.address.marked)
+        return next((self.links[index] for index in places if index in self.links), None)
+
     def link(self, name: str) -> Link | None:
         """The NIC of this name, None when it is not there."""
         return next((link for link in self.links.values() if link.name == name), None)

@@ -33,7 +33,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     index: IfIndex
     name: str
     mac: bytes
-    """Hardware address: 6 bytes on Ethernet, 20 on IPoIB, empty on some tunnels."""
+    """Hardware address: 6 bytes on Ethernet, the first 6 of 20 on IPoIB, empty on some tunnels."""
     up: bool
     """IFF_UP."""
     carrier: bool
@@ -45,6 +45,12 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     """Index of the bridge or bond that this NIC is a port of."""
     kind: str = ""
     """IFLA_INFO_KIND: "veth", "bridge", "vlan", "" for a physical NIC."""
+    parent: IfIndex | None = None
+    """IFLA_LINK: the NIC that a VLAN or macvlan device is on; None also where that is in another network namespace."""
+    vlan_id: int | None = None
+    """IFLA_VLAN_ID of a VLAN device."""
+    arp: bool = True
+    """False: IFF_NOARP."""
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What this node says of itself in its heartbeat: the NIC that announces, and whether it can announce at all.
+"""What this node says of itself in its heartbeat: the NICs that announce, and whether it can announce at all.
 
 Input: the kernel's facts. Output: `About`. It must not decide who holds.
 """
@@ -6,16 +6,19 @@ Input: the kernel's facts. Output: `About`. It must not decide who holds.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 
 from kvip.core.election.heartbeat import About, Nic
 from kvip.core.facts import Facts
+from kvip.core.model import IfIndex
 
 
-def describe(facts: Facts, nic: str, *, eligible: bool) -> About:
-    """The NIC with its MAC and the subnets of the node's own addresses on it; without it, none."""
-    link = facts.link(nic)
-    if link is None:
-        return About(eligible=eligible)
-    own = (address for address in facts.unmarked() if address.index == link.index and not address.ip.startswith("fe80:"))
-    subnets = {str(ipaddress.ip_network(f"{address.ip}/{address.prefix_len}", strict=False)) for address in own}
-    return About(nics=(Nic(name=link.name, mac=link.mac.hex(":"), subnets=tuple(sorted(subnets))),), eligible=eligible)
+def describe(facts: Facts, nics: Collection[str], *, eligible: bool) -> About:
+    """Those of these NICs that are there, with their MACs and the subnets of the node's own addresses on them."""
+    links = sorted((link for link in facts.links.values() if link.name in nics), key=lambda link: link.name)
+    subnets: dict[IfIndex, set[str]] = {link.index: set() for link in links}
+    for address in facts.unmarked() if links else ():
+        if address.index in subnets and not address.ip.startswith("fe80:"):
+            subnets[address.index].add(str(ipaddress.ip_network(f"{address.ip}/{address.prefix_len}", strict=False)))
+    told = (Nic(name=link.name, mac=link.mac.hex(":"), subnets=tuple(sorted(subnets[link.index]))) for link in links)
+    return About(nics=tuple(told), eligible=eligible)

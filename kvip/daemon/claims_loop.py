@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Iterable
 from kvip import metrics
 from kvip.clock import Clock, SuspendWatch
 from kvip.core.election import claims, records
-from kvip.core.election.heartbeat import About
+from kvip.core.election.heartbeat import About, node_of
 from kvip.core.election.lease import Timers
+from kvip.core.election.members import over
 from kvip.core.election.state import Op, Slot, State, Want, fresh, own_name, permitted, replace, valid, valid_until
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
@@ -106,7 +107,11 @@ class ClaimsLoop:
     def elsewhere(self, vip: Vip) -> bool:
         """Does another incarnation that may live hold the VIP, as far as is known?"""
         state = self._state
-        return self.holder(vip) not in ("", state.incarnation, *state.retired, *state.dead)
+        holder = self.holder(vip)
+        if holder in ("", state.incarnation, *state.retired, *state.dead):
+            return False
+        member = state.members.get(node_of(holder))
+        return member is None or not over(member, holder, now=self._clock.now(), fresh_since=state.fresh_since)
 
     def holder(self, vip: Vip) -> str:
         """The incarnation that the VIP's record names."""

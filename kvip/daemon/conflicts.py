@@ -38,6 +38,7 @@ class ConflictWatch:
         nics: Callable[[], Collection[str]],
         own_macs: Callable[[], Collection[bytes]],
         peer_macs: Callable[[], Collection[bytes]],
+        belongs: Callable[[Vip, IfIndex], bool],
         held: Callable[[Vip], bool],
         wanted: Callable[[Vip], bool],
         on_conflict: Callable[[Vip, bytes, str], None],
@@ -53,8 +54,9 @@ class ConflictWatch:
         listen: Callable[[Link], ClaimListener] = ClaimListener,
     ) -> None:
         """`links`: the NICs as they are now; `nics`: names of those to listen on. `own_macs`, `peer_macs`: of this node's and of other
-        nodes' NICs. `held`: is the VIP bound here; `wanted`: is it still to be held here, else its conflict is forgotten; `leaving`: did
-        a program other than kvip hold the VIP by right before, so that it is looked for again as soon as for a peer.
+        nodes' NICs. `belongs`: does the VIP go to that NIC? What is said on another segment is no claim of it. `held`: is the VIP bound
+        here; `wanted`: is it still to be held here, else its conflict is forgotten; `leaving`: did a program other than kvip hold the VIP
+        by right before, so that it is looked for again as soon as for a peer.
 
         Callbacks run in the event loop and must not wait: `on_conflict(vip, mac, nic)` once per conflict and foreign MAC, `on_ended(vip)`,
         `on_peer_claim(vip, mac)` at most once per second and VIP (ask the election first, PROTOCOL F2), `defend(vip)` once per 10 s.
@@ -66,6 +68,7 @@ class ConflictWatch:
         self._own_macs = own_macs
         self._peer_macs = peer_macs
         self._leaving = leaving
+        self._belongs = belongs
         self._held = held
         self._wanted = wanted
         self._on_conflict = on_conflict
@@ -215,7 +218,7 @@ class ConflictWatch:
         """Foreign claims of one turn; one that concerns no VIP costs two look-ups."""
         for claim in claims:
             held = not claim.probing and self._held(claim.vip)
-            if not (held or claim.vip in self._standings):
+            if not (held or claim.vip in self._standings) or not self._belongs(claim.vip, link.index):
                 continue
             peer = claim.mac in self._peer_macs()
             if held:

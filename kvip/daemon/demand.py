@@ -1,7 +1,7 @@
 """What this node could hold: the election's question to the caches and the kernel.
 
-Input: claims, endpoints, the Node, the NIC, the switch. Output: the answers of `Demand`, and a call when the node as a
-whole became able or unable. It must not decide who holds.
+Input: claims, endpoints, the Node, NICs, the switch. Output: the answers of `Demand`, and a call when the node or a
+NIC of it became able or unable. It must not decide who holds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from kvip.core.model import Vip
 from kvip.daemon.desire import Desire
 from kvip.daemon.firewall import Firewall
 from kvip.daemon.guard import Guard
+from kvip.daemon.nics import Nics
 
 log = logging.getLogger(__name__)
 
 CARRIER_DEBOUNCE_S = 0.5
 """A carrier that is lost for less than this (a switch port that renegotiates) moves no VIP."""
+NEVER = float("-inf")
+"""When the carrier was lost of a NIC that was never seen with one."""
 
 
 class NodeDemand:
@@ -37,7 +40,7 @@ class NodeDemand:
         firewall: Firewall,
         announces: Callable[[Vip], bool],
         on_node_changed: Callable[[], None],
-        nic: str,
+        nics: Nics,
     ) -> None:
         self._clock = clock
         self._desire = desire
@@ -46,9 +49,10 @@ class NodeDemand:
         self._firewall = firewall
         self._announces = announces
         self._on_node_changed = on_node_changed
-        self._nic = nic
-        self._lost_at: float | None = None
-        self._was_able = True
+        self._nics = nics
+        self._lost_at: dict[str, float | None] = {}
+        self._obstacles: dict[str, str] = {}
+        self._banned = False
 
     def vips(self) -> Iterable[Vip]:
         """Every VIP that some Service of ours asks for."""
@@ -62,11 +66,14 @@ class NodeDemand:
         """May this node hold it? None = not known yet."""
         if not self._desire.known:
             return None
-        if not self.asked(vip) or not self.node_able():
+        if not self.asked(vip) or self._ban():
             return False
         if any(not bound.address.marked for bound in self._facts.bound(vip)) or self._firewall.exposed(vip):
             return False
-        return self._desire.eligible(vip)
+        placed = self._nics.placed(vip)
+        if not placed.known:
+            return None
+        return self._desire.eligible(vip) if placed.nic and self._works(placed.nic) else False
 
     def held(self, vip: Vip) -> bool:
         """Is it still bound or announced here?"""
@@ -85,35 +92,52 @@ class NodeDemand:
         return self._desire.leaning(vip)
 
     def node_able(self) -> bool:
-        """Can anything be announced from here, and may it?"""
-        return not self._obstacle()
+        """Can anything be announced from here, and may it? One NIC that works will do."""
+        nics = self._nics.announcing()
+        return not self._ban() and (not nics or any(map(self._works, nics)))
 
-    def _obstacle(self) -> str:
-        """What keeps this node from holding anything: the switch is broken, the NIC lost its carrier a while ago, or its Node says so."""
-        briefly = self._lost_at is None or self._clock.now() - self._lost_at < CARRIER_DEBOUNCE_S
-        return self._guard.problem or ("" if self._usable() or briefly else "no carrier") or self._desire.whereabouts.exclusion()
+    def holder_able(self) -> bool:
+        """Is this node fit to hold all VIPs? The NIC of the settings decides, as long as VIPs go there or nowhere."""
+        main, used = self._nics.main(), self._nics.used()
+        if main and (main in used or not used):
+            return not self._ban() and self._works(main)
+        return self.node_able()
+
+    def _ban(self) -> str:
+        """What keeps this node from holding anything: the switch is broken, or its Node says so."""
+        return self._guard.problem or self._desire.whereabouts.exclusion()
 
     def nic_changed(self) -> None:
-        """The kernel reported the NIC: note when its carrier was lost."""
-        if self._usable():
-            self._lost_at = None
-        elif self._lost_at is None:
-            self._lost_at = self._clock.now()
+        """The kernel reported a NIC: note whose carrier was lost, and when."""
+        now, before, self._lost_at = self._clock.now(), self._lost_at, {}
+        for nic in self._nics.announcing():
+            lost_at = before.get(nic, NEVER)
+            self._lost_at[nic] = None if self._usable(nic) else now if lost_at is None else lost_at
 
     def tick(self) -> None:
         """Called at least twice a second."""
         self.nic_changed()
-        obstacle = self._obstacle()
-        able = not obstacle
-        if able != self._was_able:
-            self._was_able = able
+        ban = self._ban()
+        obstacles = {nic: ban or ("" if self._works(nic) else "no carrier") for nic in self._lost_at}
+        changed = [nic for nic, obstacle in obstacles.items() if bool(obstacle) != bool(self._obstacles.get(nic, ""))]
+        if bool(ban) != self._banned:
+            changed = list(obstacles) or [""]
+        self._obstacles, self._banned = obstacles, bool(ban)
+        for nic in changed:
+            obstacle = obstacles.get(nic, ban)
             log.log(
-                logging.INFO if able else logging.WARNING,
-                "VIPs can be announced from this node again" if able else "nothing can be announced from this node; handing over",
-                extra={"nic": self._nic, "reason": obstacle},
+                logging.WARNING if obstacle else logging.INFO,
+                "nothing can be announced on this NIC; handing over" if obstacle else "VIPs can be announced on this NIC again",
+                extra={"nic": nic, "reason": obstacle},
             )
+        if changed:
             self._on_node_changed()
 
-    def _usable(self) -> bool:
-        link = self._facts.link(self._nic)
+    def _works(self, nic: str) -> bool:
+        """There with carrier, or lost it only just now."""
+        lost_at = self._lost_at.get(nic, NEVER)
+        return self._usable(nic) or lost_at is None or self._clock.now() - lost_at < CARRIER_DEBOUNCE_S
+
+    def _usable(self, nic: str) -> bool:
+        link = self._facts.link(nic)
         return link is not None and link.up and link.carrier

@@ -22,10 +22,12 @@ from kvip.core.facts import Facts
 from kvip.core.ledger import Claimant, Ledger
 from kvip.core.model import Link, ServiceKey, Uid, Vip
 from kvip.core.objects import Node, Service
+from kvip.core.placing import NicChoice, Placed
 from kvip.core.problem import Problem, bounded
 from kvip.core.sharing import Sharing
 from kvip.core.siting import Choice
 from kvip.daemon.lingering import Lingering
+from kvip.daemon.nics import Nics
 from kvip.daemon.objections import objections
 from kvip.daemon.publisher import Publisher
 from kvip.daemon.reserved import Reserved
@@ -48,6 +50,7 @@ class Desire:
         nodes: Informer[Node],
         whereabouts: Whereabouts,
         facts: Facts,
+        nics: Nics,
         reserved: Reserved,
         rules: Rules,
         node: str,
@@ -62,6 +65,7 @@ class Desire:
         self._services = services
         self._nodes = nodes
         self._facts = facts
+        self._nics = nics
         self._reserved = reserved
         self._rules = rules
         self._node = node
@@ -125,6 +129,8 @@ class Desire:
         touched = set[Vip]().union(*_each(concerned, self._claim))
         _each({*concerned, *self._sharers(touched)}, self._object)
         _each(concerned, self._publisher.service_changed)
+        if touched:
+            self._nics.claims_changed(touched)
         return touched
 
     def lingers_until(self) -> float:
@@ -198,7 +204,10 @@ class Desire:
         if wish is None:
             return
         found = bounded(
-            [*wish.problems, *objections(wish, self._sharing, self.whereabouts, self.choose, node=self._node, one_holder=self._one_holder)]
+            [
+                *wish.problems,
+                *objections(wish, self._sharing, self.whereabouts, self._nics, self.choose, node=self._node, one_holder=self._one_holder),
+            ]
         )
         if found == self._problems.get(wish.uid, ()):
             return
@@ -225,6 +234,7 @@ class Desire:
         self,
         vip: Vip,
         *,
+        placed: Placed,
         link: Link | None,
         permitted: bool,
         announced: bool,
@@ -242,7 +252,8 @@ class Desire:
             vip=vip,
             known=self.known,
             claimed=bool(self.ledger.claimants(vip)),
-            eligible=self.eligible(vip),
+            eligible=self.eligible(vip) if placed.known else None,
+            placeless=placed.known and not placed.nic,
             permitted=permitted,
             link=link,
             announced=announced,
@@ -271,6 +282,10 @@ class Desire:
         """The Leases of the Services that may claim the VIP, that of the oldest Service first."""
         return tuple(dict.fromkeys(wish.lease for wish in self._sharing.claimants(vip)))
 
+    def nic_claims(self, vip: Vip) -> list[NicChoice | None]:
+        """What the Services of a VIP say of its NIC, oldest first."""
+        return [wish.nic for wish in self._sharing.claimants(vip)]
+
     def leaning(self, vip: Vip) -> Leaning:
         """Which nodes are to take the VIP first."""
         return self.whereabouts.leaning(self._sharing.claimants(vip), self.choose(vip))
@@ -288,7 +303,7 @@ class Desire:
 
 
 def _is_particular(wish: Wish) -> bool:
-    return wish.local_only or wish.needs_endpoints or wish.node_selector != ()
+    return wish.local_only or wish.needs_endpoints or wish.node_selector != () or wish.nic is not None
 
 
 def _each(keys: Iterable[ServiceKey], act: Callable[[ServiceKey], T]) -> list[T]:

@@ -16,6 +16,7 @@ from kvip.daemon.conflicts import ConflictWatch
 from kvip.daemon.desire import Desire
 from kvip.daemon.elector import Elector
 from kvip.daemon.executor import Executor
+from kvip.daemon.nics import Nics
 from kvip.daemon.probing import Probing
 from kvip.daemon.publisher import Publisher
 from kvip.daemon.supervision import Heartbeats
@@ -35,7 +36,7 @@ class Disputes:
         publisher: Publisher,
         elector: Callable[[], Elector],
         look_at: Callable[[Iterable[Vip]], None],
-        nic: str,
+        nics: Nics,
         probes: bool,
     ) -> None:
         """`probes` False: nobody is asked before a first bind. `look_at`: these VIPs may be bound now, or not any more."""
@@ -45,13 +46,14 @@ class Disputes:
         self._publisher = publisher
         self._elector = elector
         self._look_at = look_at
-        self._nic = nic
+        self._nics = nics
         self._to_announce: set[Vip] = set()
         self.watch = ConflictWatch(
             clock=clock,
             heartbeats=heartbeats,
             links=facts.links,
-            nics=lambda: (nic,),
+            nics=nics.announcing,
+            belongs=lambda vip, index: nics.placed(vip).index == index,
             own_macs=lambda: {link.mac for link in facts.links.values()},
             peer_macs=lambda: elector().peer_macs(),
             leaving=lambda vip: bool(elector().succeeds(vip)),
@@ -78,7 +80,8 @@ class Disputes:
         """The kernel's duplicate address detection found another host with a VIP of ours, and does not use the address."""
         if self._desire.ledger.claimants(vip):
             self.probing.doubt(vip)
-            self._publisher.duplicate(vip, nic=self._nic)
+            home = self._facts.home(vip)
+            self._publisher.duplicate(vip, nic=home.name if home is not None else self._nics.placed(vip).nic)
             self._look_at((vip,))
 
     def _ours(self, vip: Vip) -> bool:
@@ -106,6 +109,6 @@ class Disputes:
         self._elector().doubt(vip)
 
     def _announce(self, vip: Vip) -> None:
-        link = self._facts.link(self._nic)
+        link = self._facts.home(vip)
         if link is not None and self._executor.announces(vip):
             self._executor.announce(Announce(vip=vip, link=link))

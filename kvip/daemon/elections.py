@@ -112,7 +112,7 @@ def build_elector(
         clock=clock,
         heartbeats=heartbeats,
         wires=wires,
-        able=demand.node_able,
+        able=demand.holder_able,
         earlier_holder=lambda: not services.synced or any(service.ingress for service in services.store.values()),
         proven=lambda: services.synced and all(demand.held(vip) for vip in demand.vips()),
     )

@@ -79,7 +79,7 @@ class Guard:
         if self._switch is None or not places:
             return
         if not all(map(self._switch.covers, set(places.values()))):
-            problem = self._put_back_and_arm() or ("" if all(map(self._switch.covers, set(places.values()))) else "the NIC is not there")
+            problem = self._add(places.values()) or ("" if all(map(self._switch.covers, set(places.values()))) else "the NIC is not there")
             if problem:
                 raise SwitchError(problem)
         self._switch.admit(places, group)
@@ -91,6 +91,16 @@ class Guard:
         """If this VIP is let through, it is while that group is valid. Raises SwitchError."""
         if vip in self._admitted:
             self.admit({vip: self._places[vip]}, group)
+
+    def _add(self, nics: Iterable[str]) -> str:
+        """Rules for more NICs. Where they cannot be had, those for the others stay."""
+        former, admitted = self._nics, self._admitted.copy()
+        self._nics = tuple(dict.fromkeys((*former, *nics)))
+        problem = self._put_back_and_arm()
+        if problem and self._nics != former:
+            self._nics, self._admitted = former, admitted
+            self._put_back_and_arm()
+        return problem
 
     def silence(self, places: Mapping[Vip, str]) -> None:
         """These VIPs stay bound but must not answer. A failure is logged: the switch's own end of validity remains, and before it is

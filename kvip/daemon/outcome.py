@@ -14,7 +14,7 @@ from kvip.clock import Clock
 from kvip.core import diff
 from kvip.core.facts import Facts
 from kvip.core.ledger import Claimant
-from kvip.core.model import Address, Vip
+from kvip.core.model import Address, IfIndex, Vip
 from kvip.daemon.desire import Desire
 from kvip.daemon.executor import Done
 from kvip.daemon.publisher import Publisher
@@ -25,12 +25,11 @@ log = logging.getLogger(__name__)
 class Outcome:
     """Turns results into words, and remembers what was said so that it is said once."""
 
-    def __init__(self, *, clock: Clock, desire: Desire, facts: Facts, publisher: Publisher, nic: str) -> None:
+    def __init__(self, *, clock: Clock, desire: Desire, facts: Facts, publisher: Publisher) -> None:
         self._clock = clock
         self._desire = desire
         self._facts = facts
         self._publisher = publisher
-        self._nic = nic
         self._asked_at: dict[Vip, float] = {}
         self._announced_at: dict[Vip, float] = {}
         self._conflicts: set[Vip] = set()
@@ -47,7 +46,8 @@ class Outcome:
         if asked_at is not None:
             metrics.take_seconds.observe(at - asked_at)
         self._announced_at.setdefault(vip, at)
-        self._publisher.announced(vip, self._nic)
+        home = self._facts.home(vip)
+        self._publisher.announced(vip, home.name if home is not None else "")
 
     def announced_since(self, vip: Vip) -> float | None:
         """When the first frame of the VIP left since it was last taken; None = it is not announced."""
@@ -78,7 +78,7 @@ class Outcome:
         if done.problem:
             log.warning(
                 "address change not confirmed; trying again",
-                extra={"action": type(action).__name__, "vip": vip, "nic": self._nic, "reason": done.problem},
+                extra={"action": type(action).__name__, "vip": vip, "nic": self._nic(action), "reason": done.problem},
             )
             return False
         if isinstance(action, diff.Adopt):
@@ -107,9 +107,19 @@ class Outcome:
             metrics.swept_total.inc()
             log.warning("a marked address without an owner was removed", extra={"vip": vip})
             return
-        log.info("vip released", extra={"vip": vip, "nic": self._nic, "reason": action.reason, "services": [c.service for c in former]})
+        fields = {"vip": vip, "nic": self._nic(action), "reason": action.reason, "services": [c.service for c in former]}
+        log.info("vip released", extra=fields)
         if action.reason == "no claimant":
             self._publisher.released(vip, former, reason="no Service asks for it")
+
+    def _nic(self, action: diff.Take | diff.Adopt | diff.LetGo | diff.Refresh) -> str:
+        if not isinstance(action, diff.LetGo):
+            return action.link.name
+        return self._name(action.address.index)
+
+    def _name(self, index: IfIndex) -> str:
+        link = self._facts.links.get(index)
+        return link.name if link is not None else str(index)
 
     def conflict(self, vip: Vip, address: Address) -> None:
         """The VIP is on this node without kvip's mark; told once until it ends."""
@@ -117,8 +127,7 @@ class Outcome:
             return
         self._conflicts.add(vip)
         metrics.conflicts_total.inc()
-        place = self._facts.links.get(address.index)
-        nic = place.name if place else str(address.index)
+        nic = self._name(address.index)
         log.warning("the VIP is bound on this node without kvip's mark; left alone", extra={"vip": vip, "nic": nic})
         self._publisher.conflict(vip, self._desire.ledger.claimants(vip).values(), nic=nic)
 

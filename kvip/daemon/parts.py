@@ -13,7 +13,8 @@ from kvip import __version__, metrics
 from kvip.clock import Clock
 from kvip.core.facts import Facts
 from kvip.core.ledger import Ledger
-from kvip.core.model import Address, Link, Vip
+from kvip.core.model import Address, Vip
+from kvip.core.placing import NicChoice
 from kvip.core.strays import parse_ranges
 from kvip.daemon import journal as journals
 from kvip.daemon.about import describe
@@ -32,6 +33,7 @@ from kvip.daemon.hosts import build_host_notes
 from kvip.daemon.leftovers import Leftovers
 from kvip.daemon.lifetime import lifetime_s
 from kvip.daemon.nic import read_all_links
+from kvip.daemon.nics import Nics
 from kvip.daemon.outcome import Outcome
 from kvip.daemon.publisher import Publisher
 from kvip.daemon.reconcile_loop import ReconcileLoop
@@ -40,6 +42,7 @@ from kvip.daemon.strays import StrayWatch
 from kvip.daemon.supervision import Heartbeats
 from kvip.daemon.terms import rules_of, service_kind, whereabouts_of
 from kvip.daemon.turn import Turn
+from kvip.daemon.unplaced import Unplaced
 from kvip.daemon.upkeep import Upkeep
 from kvip.daemon.wires import DaemonWires
 from kvip.kernel import foreign_rules
@@ -68,6 +71,7 @@ class Parts:
     journal: journals.JournalWriter
     leftovers: Leftovers
     monitor: Monitor
+    nics: Nics
     events: EventWriter
     firewall: Firewall
     status: StatusWriter
@@ -77,9 +81,8 @@ class Parts:
     reconcile: ReconcileLoop
     reserved: Reserved
     strays: StrayWatch
+    unplaced: Unplaced
     upkeep: Upkeep
-    nic: str
-    """Name of the VIPs' NIC."""
 
     def __init__(
         self, settings: Settings, *, clock: Clock, addresses: AddressSocket, switch: Switch | None, ports: ServiceRules | None
@@ -123,12 +126,19 @@ class Parts:
         """Until when this node may bind and announce the VIP; None = it may not."""
         return self.elector.permit(vip) if self.elector is not None else None
 
-    def build(self, *, lease_api: Api, api: Api, api_host: str, link: Link) -> None:
-        """Make the parts that need the API (`api_host`: its URL) and the NIC."""
-        self.nic = link.name
+    def build(self, *, lease_api: Api, api: Api, api_host: str, nic: NicChoice) -> None:
+        """Make the parts that need the API (`api_host`: its URL) and the NIC of the settings."""
         self.reserved = Reserved(api_host, on_changed=self.wires.surroundings_changed)
-        self._build_desire(lease_api=lease_api, api=api, nic=link.name)
-        self._build_reconcile(link)
+        self.nics = Nics(
+            nic,
+            preferred=self.settings.interface,
+            facts=self.facts,
+            clock=self.clock,
+            ledger=self.ledger,
+            claims=lambda vip: self.desire.nic_claims(vip),
+        )
+        self._build_desire(lease_api=lease_api, api=api)
+        self._build_reconcile()
         self.elector = build_elector(
             self.settings,
             client=lambda namespace: LeaseClient(lease_api, namespace),
@@ -138,11 +148,10 @@ class Parts:
             wires=self.wires,
             services=self.caches.services,
             leases=self.caches.leases,
-            about=lambda: describe(self.facts, link.name, eligible=self.demand.node_able()),
+            about=lambda: describe(self.facts, self.nics.announcing(), eligible=self.demand.node_able()),
         )
-        self.facts.links[link.index] = link
 
-    def _build_desire(self, *, lease_api: Api, api: Api, nic: str) -> None:
+    def _build_desire(self, *, lease_api: Api, api: Api) -> None:
         settings = self.settings
         lease_namespace, chosen = lease_filter(settings)
         self.events = EventWriter(
@@ -176,7 +185,7 @@ class Parts:
             events=self.events,
             speaks=self.wires.speaks,
             clock=self.clock,
-            answers_for_others=lambda: answers_for_others(nic),
+            answers_for_others=lambda: any(map(answers_for_others, self.nics.announcing())),
         )
         self.journal = journals.JournalWriter(
             Path(settings.state_dir),
@@ -191,6 +200,7 @@ class Parts:
             nodes=self.caches.nodes,
             whereabouts=whereabouts_of(settings, self.caches),
             facts=self.facts,
+            nics=self.nics,
             reserved=self.reserved,
             rules=self.rules,
             node=settings.node_name,
@@ -200,10 +210,10 @@ class Parts:
             on_ledger_changed=self.journal.touch,
         )
 
-    def _build_reconcile(self, link: Link) -> None:
+    def _build_reconcile(self) -> None:
         settings = self.settings
-        self.outcome = Outcome(clock=self.clock, desire=self.desire, facts=self.facts, publisher=self.publisher, nic=link.name)
-        self.firewall = build_firewall(self, nics=lambda: (link.name,))
+        self.outcome = Outcome(clock=self.clock, desire=self.desire, facts=self.facts, publisher=self.publisher)
+        self.firewall = build_firewall(self, nics=self.nics.announcing)
         self.demand = NodeDemand(
             clock=self.clock,
             desire=self.desire,
@@ -212,13 +222,23 @@ class Parts:
             firewall=self.firewall,
             announces=self.announcer.announces,
             on_node_changed=lambda: self.wires.demand_changed(self.ledger.vips()),
-            nic=link.name,
+            nics=self.nics,
+        )
+        self.unplaced = Unplaced(
+            node=settings.node_name,
+            clock=self.clock,
+            ledger=self.ledger,
+            nics=self.nics,
+            publisher=self.publisher,
+            speaks=self.wires.speaks,
+            elsewhere=lambda vip: self.elected().elsewhere(vip),
         )
         self.reconcile = ReconcileLoop(
             clock=self.clock,
             heartbeats=self.heartbeats,
             desire=self.desire,
             facts=self.facts,
+            nics=self.nics,
             outcome=self.outcome,
             permit=self.permit,
             demand_changed=self.wires.demand_changed,
@@ -236,7 +256,7 @@ class Parts:
             on_nic=self.wires.nic_changed,
             on_duplicate=lambda vip: self.disputes.duplicate(vip),
             wake=lambda: self.reconcile.wake(),
-            nic=link.name,
+            nics=self.nics,
             audit_interval_s=settings.audit_interval_s,
         )
         self.disputes = Disputes(
@@ -248,7 +268,7 @@ class Parts:
             publisher=self.publisher,
             elector=self.elected,
             look_at=self.reconcile.on_vips,
-            nic=link.name,
+            nics=self.nics,
             probes=settings.probe,
         )
         self.strays = StrayWatch(
@@ -260,7 +280,7 @@ class Parts:
             self.publisher.stray,
             self.executor.remove_stray if settings.stray_action == "remove" else None,
             rules=self.rules,
-            nics=lambda: (link.name,),
+            nics=self.nics.announcing,
             known=lambda: self.desire.known,
             ranges=parse_ranges(settings.stray_ranges),
         )
@@ -278,7 +298,7 @@ class Parts:
             on_refused=self.wires.refused,
             on_duplicate=self.disputes.duplicate,
             dad=settings.ipv6_dad,
-            nic=link.name,
+            nics=self.nics,
             lifetime_s=self.lifetime_s,
         )
         self.monitor = Monitor(

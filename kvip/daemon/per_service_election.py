@@ -249,7 +249,7 @@ class PerServiceElection:
                 on_won=partial(self._won, lease),
                 on_fence=partial(self._fenced, lease),
                 on_renewed=lambda _: self._grants.renewed(lease),
-                able=self._demand.node_able if lease == self._shared else partial(self._candidacy.able, lease),
+                able=self._demand.holder_able if lease == self._shared else partial(self._candidacy.able, lease),
                 dead=self._dead,
                 earlier_holder=partial(self._candidacy.earlier_holder, lease),
                 in_the_way=partial(self._in_the_way, lease),

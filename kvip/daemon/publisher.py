@@ -175,6 +175,10 @@ class Publisher:
         for claimant in self._ledger.claimants(vip).values():
             self._post(claimant, "RulesNotApplied", message, warning=True)
 
+    def unplaced(self, claimant: Claimant, problem: Problem) -> None:
+        """No NIC of this node does for a VIP, and nobody else holds it."""
+        self._post(claimant, problem.reason, problem.message, warning=True)
+
     def blocked(self, reason: str) -> None:
         """This node takes nothing at present, for a reason that concerns all VIPs; "" = it may."""
         if reason and reason != self._blocked:

@@ -17,6 +17,7 @@ from kvip.core import diff
 from kvip.core.facts import Facts
 from kvip.core.model import ServiceKey, Vip
 from kvip.daemon.desire import Desire
+from kvip.daemon.nics import Nics
 from kvip.daemon.outcome import Outcome
 from kvip.daemon.supervision import Heartbeats
 from kvip.daemon.turn import Turn
@@ -42,6 +43,7 @@ class ReconcileLoop:
         heartbeats: Heartbeats,
         desire: Desire,
         facts: Facts,
+        nics: Nics,
         outcome: Outcome,
         permit: Callable[[Vip], float | None],
         demand_changed: Callable[[Iterable[Vip]], None],
@@ -56,6 +58,7 @@ class ReconcileLoop:
         self._heartbeats = heartbeats
         self._desire = desire
         self._facts = facts
+        self._nics = nics
         self._outcome = outcome
         self._permit = permit
         self._demand_changed = demand_changed
@@ -181,6 +184,10 @@ class ReconcileLoop:
                 log.warning("the VIP was removed by someone else; putting it back", extra={"vip": vip})
         if self._desire.surroundings_changed():
             self.on_all_services()
+        if self._nics.settle():
+            self.on_all_services()
+            self.on_permit_changed()
+            self._demand_changed(self._desire.ledger.vips())
 
     def _read_services(self) -> None:
         if not self._desire.synced:

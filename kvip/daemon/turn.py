@@ -17,6 +17,7 @@ from kvip.daemon.desire import Desire
 from kvip.daemon.executor import IN_DOUBT, NO_PERMIT, PERMIT_ENDED, Done, Executor
 from kvip.daemon.firewall import Firewall
 from kvip.daemon.guard import Guard
+from kvip.daemon.nics import Nics
 from kvip.daemon.outcome import Outcome
 
 RETRY_S = 1.0
@@ -72,7 +73,7 @@ class Turn:
         on_refused: Callable[[Vip, str], None],
         on_duplicate: Callable[[Vip], None],
         dad: bool,
-        nic: str,
+        nics: Nics,
         lifetime_s: Callable[[], int],
     ) -> None:
         """`waiting`: a VIP that this node may hold again soon; `on_refused`: binding failed too often, and how. `on_duplicate`: the kernel
@@ -90,22 +91,21 @@ class Turn:
         self._on_refused = on_refused
         self._on_duplicate = on_duplicate
         self._dad = dad
-        self._nic = nic
+        self._nics = nics
         self._lifetime_s = lifetime_s
         self._failures: dict[Vip, int] = {}
 
     async def act(self, dirty: Mapping[Vip, float], again: Again) -> None:
         """Bring these VIPs (with the instant at which each was marked) in line with what is wanted."""
         epoch = self._executor.epoch
-        link = self._facts.link(self._nic)
         let_gos: list[diff.LetGo] = []
         takes: list[diff.Take] = []
         adopts: list[diff.Adopt] = []
         refreshes: list[diff.Refresh] = []
-        probes: list[Vip] = []
+        probes: dict[Link, list[Vip]] = {}
         for vip, marked_at in dirty.items():
             conflict: Address | None = None
-            for action in self._plan(vip, link):
+            for action in self._plan(vip):
                 match action:
                     case diff.LetGo():
                         let_gos.append(action)
@@ -118,7 +118,7 @@ class Turn:
                         adopts.append(action)
                         self._outcome.asked(vip, marked_at)
                     case diff.Probe():
-                        probes.append(vip)
+                        probes.setdefault(action.link, []).append(vip)
                         self._outcome.asked(vip, marked_at)
                     case diff.Announce():
                         self._executor.announce(action)
@@ -133,20 +133,24 @@ class Turn:
                 self._outcome.no_conflict(vip)
             else:
                 self._outcome.conflict(vip, conflict)
-        if probes and link is not None:
-            self._asking.ask(probes, link)
+        for link, vips in probes.items():
+            self._asking.ask(vips, link)
         done = await self._executor.let_go(let_gos, epoch=epoch) if let_gos else []
         done += await self._executor.adopt(adopts, epoch=epoch) if adopts else []
+        # On its new NIC only once it has left the old one.
+        stuck = {result.action.vip for result in done if result.problem}
+        takes = [action for action in takes if action.vip not in stuck]
         done += await self._executor.take(takes, epoch=epoch) if takes else []
         done += await self._executor.refresh(refreshes, epoch=epoch) if refreshes else []
         for result in done:
             self._judge(result, again)
 
-    def _plan(self, vip: Vip, link: Link | None) -> tuple[diff.Action, ...]:
+    def _plan(self, vip: Vip) -> tuple[diff.Action, ...]:
         permitted = self._permit(vip) is not None
         wanted = self._desire.wanted(
             vip,
-            link=link,
+            placed=self._nics.placed(vip),
+            link=self._nics.link(vip),
             permitted=permitted,
             announced=self._executor.announces(vip),
             admitted=self._guard.admitted(vip),

@@ -14,6 +14,7 @@ from kvip.core.diff import DADFAILED
 from kvip.core.facts import Facts
 from kvip.core.model import Address, IfIndex, Link, Vip
 from kvip.daemon.executor import Executor
+from kvip.daemon.nics import Nics
 from kvip.errors import KvipError
 
 log = logging.getLogger(__name__)
@@ -39,10 +40,10 @@ class Upkeep:
         on_nic: Callable[[], None],
         on_duplicate: Callable[[Vip], None],
         wake: Callable[[], None],
-        nic: str,
+        nics: Nics,
         audit_interval_s: float,
     ) -> None:
-        """`check_rules`: someone may have changed the switch; `on_nic`: the VIPs' NIC changed; `audited`: after each audit.
+        """`check_rules`: someone may have changed the switch; `on_nic`: a NIC of VIPs changed; `audited`: after each audit.
         `on_duplicate`: the kernel found another host with a VIP."""
         self._clock = clock
         self._facts = facts
@@ -54,7 +55,7 @@ class Upkeep:
         self._on_nic = on_nic
         self._on_duplicate = on_duplicate
         self._wake = wake
-        self._nic = nic
+        self._nics = nics
         self._audit_interval_s = audit_interval_s
         self._audited_at = clock.now()
         self._cause = ""
@@ -96,7 +97,10 @@ class Upkeep:
             came_up = known is not None and link.up and link.carrier and not (known.up and known.carrier)
             if known is not None and (came_up or known.mac != link.mac):
                 self._restart_announcements(link)
-        if known != link and self._nic in (known.name if known else "", link.name if link else ""):
+        if known != link:
+            self._nics.doubt()
+            self._wake()
+        if known != link and any(self._nics.concern(each.name) for each in (known, link) if each is not None):
             self._on_nic()
             self.doubt("link")
             self.doubt_rules()
@@ -117,6 +121,7 @@ class Upkeep:
                 await self._refresh_links(cause)
             had = set(self._facts.marked())
             changed = self._executor.resync(cause)
+            self._nics.doubt()
         except (KvipError, OSError) as error:
             self._cause = cause
             self._not_before = now + RETRY_S

@@ -31,7 +31,7 @@ def state_of(parts: Parts) -> StateView:
         valid_until=instants.text(elector.valid_until),
         blocked=elector.blocked,
         fencing=health.WEAK if parts.guard.weak else parts.guard.problem or "switch",
-        nic=parts.nic,
+        nics=tuple(sorted(parts.nics.announcing())),
         synced=parts.caches.synced(),
     )
     answers = Answers(

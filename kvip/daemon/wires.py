@@ -101,6 +101,7 @@ class DaemonWires:
         """At least twice a second: what hangs on time."""
         self._parts.publisher.blocked(self._parts.elector.blocked if self._parts.elector is not None else "")
         self._parts.demand.tick()
+        self._parts.unplaced.tick()
         if self._parts.desire.known:
             self._parts.publisher.catch_up()
             self._parts.firewall.begin()
@@ -111,7 +112,7 @@ class DaemonWires:
             self._parts.upkeep.doubt_rules(wake=False)
 
     def nic_changed(self) -> None:
-        """The VIPs' NIC changed, appeared or vanished."""
+        """A NIC of VIPs changed, appeared or vanished."""
         self._parts.demand.nic_changed()
         self._parts.firewall.doubt()
         self._parts.reconcile.on_permit_changed()
@@ -125,9 +126,11 @@ class DaemonWires:
 
     def demand_changed(self, vips: Iterable[Vip]) -> None:
         """What this node could hold changed."""
-        self._parts.firewall.update(vips)
+        changed = tuple(vips)
+        self._parts.unplaced.note(changed)
+        self._parts.firewall.update(changed)
         if self._parts.elector is not None:
-            self._parts.elector.demand_changed(vips)
+            self._parts.elector.demand_changed(changed)
 
     def lease_changed(self, key: str) -> None:
         """The watch delivered a Lease."""

@@ -25,6 +25,7 @@ from kvip.kernel.transport import LoopIPRoute
 _DEADLINE_S: Final = 5.0
 _DUMP_ATTEMPTS: Final = 5
 _IFF_UP: Final = 0x1
+_IFF_NOARP: Final = 0x80
 _IFF_LOWER_UP: Final = 0x10000
 _RTNH_F_DEAD: Final = 0x1
 _RTN_UNICAST: Final = 1
@@ -62,7 +63,10 @@ def link_of(message: Mapping[str, Any]) -> Link | None:
     attributes = dict(message["attrs"])
     if message["family"] != socket.AF_UNSPEC or "IFLA_IFNAME" not in attributes or "IFLA_MTU" not in attributes:
         return None
-    info = attributes.get("IFLA_LINKINFO")
+    info = dict(info["attrs"]) if (info := attributes.get("IFLA_LINKINFO")) else {}
+    data = info.get("IFLA_INFO_DATA") if info.get("IFLA_INFO_KIND") == "vlan" else None
+    # With IFLA_LINK_NETNSID the index counts in another namespace (rtnetlink.c, nla_put_iflink).
+    parent = attributes.get("IFLA_LINK") if "IFLA_LINK_NETNSID" not in attributes else None
     mac = attributes.get("IFLA_ADDRESS") or ""
     master = attributes.get("IFLA_MASTER")
     return Link(
@@ -74,7 +78,10 @@ def link_of(message: Mapping[str, Any]) -> Link | None:
         arp_type=message["ifi_type"],
         mtu=attributes["IFLA_MTU"],
         master=IfIndex(master) if master else None,
-        kind=dict(info["attrs"]).get("IFLA_INFO_KIND", "") if info else "",
+        kind=info.get("IFLA_INFO_KIND", ""),
+        parent=IfIndex(parent) if parent else None,
+        vlan_id=dict(data["attrs"]).get("IFLA_VLAN_ID") if data else None,
+        arp=not message["flags"] & _IFF_NOARP,
     )
 
 

@@ -58,7 +58,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing is taken although this node is alive."""
     fencing: str
     """"switch", or why it is weaker."""
-    nic: str
+    nics: tuple[str, ...]
+    """Those that VIPs go to, and that of the settings."""
     synced: Mapping[str, bool]
     """Kinds of objects: True = the API server's were read whole and are followed."""
 

@@ -59,6 +59,7 @@ class Station:
             heartbeats=Heartbeats(SystemClock()),
             links=self.links,
             nics=lambda: (link.name,),
+            belongs=lambda vip, index: True,
             own_macs=lambda: {link.mac, *own},
             peer_macs=lambda: peers,
             held=lambda vip: vip in self.held,

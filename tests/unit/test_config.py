@@ -288,7 +288,7 @@ def test_bad_number_in_a_file_is_refused(option, literal):
         ("interface", "eth0:1"),
         ("interface", ".."),
         ("interface", "éééééééé"),
-        ("services-interface", "auto"),
+        ("interface", "auto"),
         ("metrics-address", "2112"),
         ("metrics-address", ":65536"),
         ("metrics-address", "::1:2112"),

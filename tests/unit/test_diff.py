@@ -98,11 +98,15 @@ def apply(there, actions):
 @given(cases())
 def test_nothing_is_taken_without_permit_claim_and_knowledge(case):
     wanted, there = case
-    if any(isinstance(action, Take | Adopt | Probe | Refresh) for action in act(wanted, there)):
+    actions = act(wanted, there)
+    if any(isinstance(action, Take | Adopt | Probe) for action in actions):
+        assert wanted.eligible is True
+        assert not wanted.placeless
+    if any(isinstance(action, Take | Adopt | Probe | Refresh) for action in actions):
         assert wanted.permitted
         assert wanted.known
         assert wanted.claimed
-        assert wanted.eligible is True
+        assert wanted.eligible is not False, "what is kept because it is not known does not run out"
         assert wanted.link is not None
         assert all(b.address.marked for b in there)
 

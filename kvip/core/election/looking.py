@@ -65,9 +65,9 @@ def _settle_count(state: State, now: float, ops: list[Op]) -> tuple[State, float
 
 
 def _publish_shared(state: State, now: float) -> State:
-    """Spare the nodes that start later the wait for a holder that is dead already."""
+    """Spare the nodes that start later, this one too, the wait for a holder that is dead already, or has given up."""
     view = state.shared.view if state.shared is not None else None
-    if view is None or not view.holder or blocked(state, now) or view.version == state.about.shared_dead:
+    if view is None or not view.version or blocked(state, now) or view.version == state.about.shared_dead:
         return state
     return replace(state, about=msgspec.structs.replace(state.about, shared_dead=view.version))
 

@@ -129,6 +129,11 @@ def living(member: Member, *, now: float, fresh_since: float) -> str:
     return member.beat.holder
 
 
+def over(member: Member, incarnation: str, *, now: float, fresh_since: float) -> bool:
+    """Is this incarnation over, as far as this node can tell: ended by its own or another's word, or silent for too long?"""
+    return ended(member, incarnation) or now >= dead_at(member, fresh_since=fresh_since)
+
+
 replace = msgspec.structs.replace
 
 

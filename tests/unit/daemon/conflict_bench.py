@@ -52,6 +52,7 @@ class Bench:
         self.clock = ManualClock()
         self.links = {ETH0.index: ETH0, ETH1.index: ETH1}
         self.nics = {"eth0"}
+        self.homes = {}  # VIP -> the index of its NIC, where it matters
         self.held = set()
         self.unwanted = set()
         self.peers = set()
@@ -120,6 +121,7 @@ class Bench:
                 nics=lambda: self.nics,
                 own_macs=lambda: {ETH0.mac, ETH1.mac},
                 peer_macs=lambda: self.peers,
+                belongs=lambda vip, index: index == self.homes.get(vip, index),
                 held=lambda vip: vip in self.held,
                 wanted=lambda vip: vip not in self.unwanted,
                 on_conflict=lambda vip, mac, nic: self.told.append(("conflict", vip, mac, nic)),

@@ -174,6 +174,7 @@ class FakeSwitch:
         self.fails = set()  # names of calls that are refused
         self.unreadable = False
         self.installs = 0
+        self.hooked = set()
 
     def flush(self):
         """Someone else's `nft flush ruleset`."""
@@ -202,13 +203,14 @@ class FakeSwitch:
         assert self.installs < TOO_MANY, "the rules are installed without end"
         self._try("install")
         self.there, self.places, self.other, self.alive = True, dict.fromkeys(vips, "silent"), frozenset(), {}
+        self.hooked = {*nics, *vips.values()}
 
     def uninstall(self):
         self._try("uninstall")
         self.flush()
 
     def covers(self, nic):
-        return self.there and nic in self.nics
+        return self.there and nic in self.nics and nic in self.hooked
 
     def intact(self):
         if self.unreadable:

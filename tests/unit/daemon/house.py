@@ -10,6 +10,7 @@ from kvip.clock import ManualClock
 from kvip.core.desired import Rules
 from kvip.core.facts import Facts
 from kvip.core.ledger import Ledger
+from kvip.core.placing import NicChoice
 from kvip.core.siting import NodeRules
 from kvip.daemon.binding import Binding
 from kvip.daemon.demand import NodeDemand
@@ -18,11 +19,13 @@ from kvip.daemon.executor import Executor
 from kvip.daemon.firewall import Firewall
 from kvip.daemon.guard import Guard
 from kvip.daemon.hosts import HostNotes
+from kvip.daemon.nics import Nics
 from kvip.daemon.outcome import Outcome
 from kvip.daemon.publisher import Publisher
 from kvip.daemon.reconcile_loop import ReconcileLoop
 from kvip.daemon.supervision import Heartbeats
 from kvip.daemon.turn import Turn
+from kvip.daemon.unplaced import Unplaced
 from kvip.daemon.upkeep import Upkeep
 from kvip.daemon.whereabouts import Whereabouts
 from kvip.daemon.wires import DaemonWires
@@ -118,6 +121,7 @@ class House:
     def __init__(
         self, *, weak=False, dad=False, audit_interval_s=60.0, table=None, one_holder=False, node_rules=ANY_NODE, updates=True, **terms
     ):
+        self.nic = terms.pop("nic", "eth0")
         self.one_holder, self.node_rules, self.updates, self.terms = one_holder, node_rules, updates, terms
         self.log = []
         self.dad = dad
@@ -184,12 +188,21 @@ class House:
             clock=self.clock,
             answers_for_others=lambda: not self.strict_arp,
         )
+        self.nics = Nics(
+            NicChoice(source="setting interface", value=self.nic, nic=self.nic),
+            preferred="eth0",
+            facts=self.facts,
+            clock=self.clock,
+            ledger=self.ledger,
+            claims=lambda vip: self.desire.nic_claims(vip),
+        )
         self.desire = Desire(
             ledger=self.ledger,
             services=self.services,
             nodes=self.nodes,
             whereabouts=Whereabouts(slices=self.slices, nodes=self.nodes, node="n1", rules=self.node_rules),
             facts=self.facts,
+            nics=self.nics,
             reserved=self.reserved,
             rules=Rules(load_balancer_class="kube-vip.io/kube-vip-class", **self.terms),
             node="n1",
@@ -199,16 +212,25 @@ class House:
             on_ledger_changed=lambda: self.ledger_changes.append(self.clock.now()),
         )
         self.desire.read_through(True)
-        self.outcome = Outcome(clock=self.clock, desire=self.desire, facts=self.facts, publisher=self.publisher, nic="eth0")
+        self.outcome = Outcome(clock=self.clock, desire=self.desire, facts=self.facts, publisher=self.publisher)
         self.firewall = Firewall(
             table,
             clock=self.clock,
             ledger=self.ledger,
             services=lambda: self.services.store,
-            nics=lambda: ("eth0",),
+            nics=self.nics.announcing,
             bound=lambda vip: any(bound.address.marked for bound in self.facts.bound(vip)),
             look_at=lambda vips: self.reconcile.on_vips(vips),
             report=self.publisher.not_secured,
+        )
+        self.unplaced = Unplaced(
+            node="n1",
+            clock=self.clock,
+            ledger=self.ledger,
+            nics=self.nics,
+            publisher=self.publisher,
+            speaks=self.wires.speaks,
+            elsewhere=lambda vip: self.elector.elsewhere(vip),
         )
         self.demand = NodeDemand(
             clock=self.clock,
@@ -218,13 +240,14 @@ class House:
             firewall=self.firewall,
             announces=self.announcer.announces,
             on_node_changed=lambda: self.wires.demand_changed(self.ledger.vips()),
-            nic="eth0",
+            nics=self.nics,
         )
         self.reconcile = ReconcileLoop(
             clock=self.clock,
             heartbeats=self.heartbeats,
             desire=self.desire,
             facts=self.facts,
+            nics=self.nics,
             outcome=self.outcome,
             permit=lambda vip: self.elector.permit(vip),
             demand_changed=self.wires.demand_changed,
@@ -243,7 +266,7 @@ class House:
             on_nic=self._on_nic,
             on_duplicate=self._on_duplicate,
             wake=self.reconcile.wake,
-            nic="eth0",
+            nics=self.nics,
             audit_interval_s=audit_interval_s,
         )
         self.turn = self.reconcile.turn = Turn(
@@ -260,7 +283,7 @@ class House:
             on_refused=lambda vip, _: self.log.append(("refused", vip)),
             on_duplicate=self._on_duplicate,
             dad=self.dad,
-            nic="eth0",
+            nics=self.nics,
             lifetime_s=lambda: LIFETIME_S,
         )
         self.turns = 0

@@ -257,3 +257,24 @@ def test_one_living_node_speaks_for_each_service(bench):
         assert not any(node.loop.speaks(uid) for node in nodes for uid in uids), "nobody who may not act"
 
     bench.play(story)
+
+
+@pytest.mark.parametrize("gives_back", [True, False])
+def test_a_holder_that_is_over_counts_as_elsewhere_no_more_though_nobody_can_take_its_vips(bench, gives_back):
+    async def story():
+        one, two = bench.start("n1", VIP), bench.start("n2", VIP)
+        two.hands.unable = {VIP}
+        await asyncio.sleep(1.0)
+        assert one.hands.bound == {VIP}
+        assert two.loop.elsewhere(VIP)
+        await bench.stop(one.task)
+        if gives_back:
+            await one.loop.release()
+        else:
+            await asyncio.sleep(TIMERS.lease_duration_s - 1.0)
+            assert two.loop.elsewhere(VIP), "it may live"
+            await asyncio.sleep(1.5)
+        await asyncio.sleep(0.2)
+        assert not two.loop.elsewhere(VIP)
+
+    bench.play(story)

@@ -300,3 +300,16 @@ def test_the_loop_shows_that_it_turns_and_how_many_vips_are_in_conflict(bench):
         assert metrics.vips_in_conflict._value.get() == 2
 
     bench.play(story)
+
+
+def test_what_is_claimed_on_another_segment_is_no_claim_of_the_vip(bench):
+    bench.held = {VIP, OTHER}
+    bench.homes = {VIP: ETH1.index}
+
+    async def story(watch):
+        bench.claim(VIP)
+        bench.claim(OTHER)
+        await asyncio.sleep(2)
+
+    bench.play(story)
+    assert {vip for _, vip, *_ in bench.told} == {OTHER}

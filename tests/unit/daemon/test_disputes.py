@@ -7,7 +7,7 @@ import pytest
 from kvip.daemon.disputes import Disputes
 from tests.unit.daemon import conflict_bench
 from tests.unit.daemon.conflict_bench import PEER, STRANGER, ClockLoop
-from tests.unit.daemon.fake_ports import ETH0, OTHER, THIRD, VIP, service
+from tests.unit.daemon.fake_ports import ETH0, OTHER, THIRD, VIP, marked, service
 from tests.unit.daemon.house import House
 
 
@@ -28,7 +28,7 @@ class Bench:
             publisher=house.publisher,
             elector=lambda: house.elector,
             look_at=lambda vips: self.looked_at.append(list(vips)),
-            nic="eth0",
+            nics=house.nics,
             probes=probes,
         )
         self.disputes.watch._listen = self.segment.listen
@@ -38,6 +38,7 @@ class Bench:
     def hold(self, *vips):
         self.house.guard.admit(dict.fromkeys(vips, "eth0"))
         for vip in vips:
+            self.house.know(marked(vip))
             self.house.announcer.start(vip, ETH0)
             self.house.publisher.announced(vip, "eth0")
         assert self.house.wires.renewed(self.house.clock.now() + 3600) == ""

@@ -134,7 +134,7 @@ class Node:
     def shown(self, vip):
         return self.seen_shown
 
-    def node_able(self):
+    def holder_able(self):
         return True
 
     # Wires

@@ -15,7 +15,7 @@ from kvip.observe.state import Answers, Header, Instants, view
 VIP, VIP6, OTHER = "192.0.2.7", "2001:db8::7", "192.0.2.30"
 NOW = 1000.0
 HEADER = Header(
-    version="0", node="n1", election="claims", incarnation="n1_a", valid_until="", blocked="", fencing="switch", nic="eth0", synced={}
+    version="0", node="n1", election="claims", incarnation="n1_a", valid_until="", blocked="", fencing="switch", nics=("eth0",), synced={}
 )
 
 

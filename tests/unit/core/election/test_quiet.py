@@ -32,3 +32,16 @@ def test_g5_what_another_mode_gave_back_is_taken_as_soon_as_it_is_free():
     assert not world.all_held()
     world.server.store(SHARED, "u0", LeaseSpec(holder_identity="", lease_duration_seconds=1, lease_transitions=1), {}, {})
     world.until(world.all_held, limit_s=5)
+
+
+def test_g5_what_was_waited_out_once_is_not_waited_for_by_those_that_start_later():
+    """A Lease that another mode gave back stays as it is for ever: each restart would wait for it again."""
+    world = World()
+    world.server.store(SHARED, "u0", LeaseSpec(holder_identity="", lease_duration_seconds=1, lease_transitions=1), {}, {})
+    a = world.add("a", shared_name=SHARED)
+    world.until(world.all_held, limit_s=5)
+    world.run(2 * P)
+    a.release()
+    world.run(0.5)
+    a.boot()
+    world.until(world.all_held, limit_s=1.5)

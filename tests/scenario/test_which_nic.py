@@ -1,0 +1,255 @@
+"""Which NIC holds a VIP: two nodes and a client on two segments, judged on the wire of both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lab.cluster import Cluster, now, wait
+from lab.lan import CLIENT, Lan
+from lab.netns import LabError
+from lab.prober import Prober
+from lab.scene import NO_GAP_S
+from lab.segment import SecondSegment
+
+ONE, ONE6 = "10.10.0.200", "fd00:10::200"
+TWO, TWO6 = "10.20.0.200", "fd00:20::200"
+NIC, VLAN = "kube-vip.io/serviceInterface", "kube-vip.io/serviceVLAN"
+AUTO = {"KVIP_SERVICES_INTERFACE": "auto"}
+MOVED_S = 1.0
+
+
+@pytest.fixture
+def segment(lan: Lan) -> Iterator[SecondSegment]:
+    with SecondSegment(lan, "n1", "n2") as segment:
+        yield segment
+
+
+@contextmanager
+def asking(lan: Lan, nic: str, *vips: str) -> Iterator[Prober]:
+    """The client asks on one segment who has these addresses."""
+    subnet = {"eth0": 10, "eth1": 20}[nic]
+    with Prober(lan.ns(CLIENT), nic, list(vips), source_ip=f"10.{subnet}.0.100", source_ip6=f"fd00:{subnet}::100") as prober:
+        yield prober
+
+
+def places(cluster: Cluster, vip: str) -> list[tuple[str, str]]:
+    """(node, NIC) wherever the VIP is."""
+    found = []
+    for name, node in cluster.nodes.items():
+        indices = {address.index for address in node.marked_addresses() if address.ip == vip}
+        if indices:
+            found += [(name, address.nic) for address in cluster.lan.addresses(name) if address.ip == vip]
+    return found
+
+
+def on(cluster: Cluster, vip: str, nic: str, *, node: str = "", timeout_s: float = 5.0) -> str:
+    """Wait until the VIP is on this NIC of one node and nowhere else; returns the node."""
+
+    def there() -> bool:
+        found = places(cluster, vip)
+        return len(found) == 1 and found[0][1] == nic and node in ("", found[0][0])
+
+    try:
+        wait(there, f"{vip} on {nic} {node}", timeout_s=timeout_s)
+    except LabError as error:
+        raise LabError(f"{error}; it is on {places(cluster, vip)}") from error
+    return places(cluster, vip)[0][0]
+
+
+def name_nic(cluster: Cluster, service: str, nic: str | None, key: str = NIC) -> None:
+    cluster.patch(service, {"metadata": {"annotations": {key: nic}}})
+
+
+def told(cluster: Cluster, uid: str, reason: str, *words: str, timeout_s: float = 6.0) -> None:
+    wait(lambda: any(all(word in text for word in words) for text in cluster.events(uid, reason)), f"{reason} {words}", timeout_s=timeout_s)
+
+
+def test_vips_on_two_segments_at_once_by_name_and_by_subnet(cluster: Cluster, segment: SecondSegment) -> None:
+    cluster.create("here", ONE, ONE6)
+    cluster.create("named", TWO, TWO6, annotations={NIC: "eth1"})
+    cluster.create("auto", "10.20.0.201", "10.10.0.201", annotations={NIC: "auto"})
+    cluster.wait_bound(ONE, ONE6, TWO, TWO6, "10.20.0.201", "10.10.0.201")
+    for vip in (ONE, ONE6, "10.10.0.201"):
+        on(cluster, vip, "eth0")
+    with asking(cluster.lan, "eth1", TWO, TWO6, "10.20.0.201") as prober:
+        for vip in (TWO, TWO6, "10.20.0.201"):
+            node = on(cluster, vip, "eth1")
+            assert prober.wait_answer(vip, segment.mac(node), timeout_s=3), f"{vip} is answered with the MAC of eth1"
+        prober.clear()
+        time.sleep(0.3)
+        assert all(prober.report(vip).two_answers_s == 0 for vip in (TWO, TWO6, "10.20.0.201"))
+    with asking(cluster.lan, "eth0", TWO, TWO6) as prober:
+        assert prober.wait_silent(TWO, for_s=0.3, timeout_s=1)
+        assert prober.wait_silent(TWO6, for_s=0.3, timeout_s=1)
+
+
+def test_the_setting_may_be_auto(cluster: Cluster, segment: SecondSegment) -> None:
+    with cluster.restarted("n1", **AUTO), cluster.restarted("n2", **AUTO):
+        uid = cluster.create("both", ONE, TWO6)
+        on(cluster, ONE, "eth0")
+        on(cluster, TWO6, "eth1")
+        cluster.create("nowhere", "10.30.0.1")
+        told(cluster, str(cluster.get("nowhere")["metadata"]["uid"]), "NoNic", "services-interface", "'auto'", "10.30.0.1")
+        assert not cluster.bound("10.30.0.1")
+        assert cluster.events(uid, "NoNic") == []
+        cluster.delete_all()
+        cluster.wait_gone(ONE, TWO6)
+
+
+def test_an_edit_moves_the_vip_on_its_node_and_no_two_nics_answer_at_once(cluster: Cluster, segment: SecondSegment) -> None:
+    cluster.create("web", ONE)
+    node = on(cluster, ONE, "eth0")
+    with asking(cluster.lan, "eth0", ONE) as first, asking(cluster.lan, "eth1", ONE) as second:
+        assert first.wait_answer(ONE, cluster.lan.mac(node), timeout_s=3)
+        for nic, old, new, mac in (("eth1", first, second, segment.mac(node)), (None, second, first, cluster.lan.mac(node))) * 2:
+            began = now()
+            name_nic(cluster, "web", nic)
+            answer = new.wait_answer(ONE, mac, timeout_s=3)
+            assert answer
+            print(f"moved to {nic or 'eth0'} in {(answer.at_s - began) * 1000:.0f} ms")
+            assert answer.at_s - began < MOVED_S
+            assert old.wait_silent(ONE, for_s=0.2, timeout_s=1)
+            last = [each.at_s for each in old.answers(ONE)][-1]
+            assert last <= answer.at_s, "the old NIC is silent before the new one answers"
+            on(cluster, ONE, nic or "eth0", node=node)
+        assert first.report(ONE).macs | second.report(ONE).macs == {cluster.lan.mac(node), segment.mac(node)}, "no other node got it"
+
+
+def test_a_node_without_the_nic_is_no_candidate(cluster: Cluster, lan: Lan) -> None:
+    with SecondSegment(lan, "n2"):
+        for number in range(200, 206):
+            cluster.create(f"web{number}", f"10.20.0.{number}", annotations={NIC: ("eth1", "auto")[number % 2]})
+        for number in range(200, 206):
+            on(cluster, f"10.20.0.{number}", "eth1", node="n2")
+        time.sleep(2.2)
+        uids = [str(cluster.get(f"web{number}")["metadata"]["uid"]) for number in range(200, 206)]
+        assert not any(cluster.events(uid, "NoNic") for uid in uids), "another node has it: nothing is wrong"
+        cluster.nodes["n2"].stop()
+        cluster.wait_gone("10.20.0.200")
+        told(cluster, uids[0], "NoNic", "'eth1'", "n1")
+
+
+def test_a_nic_that_comes_and_goes_and_loses_its_carrier(cluster: Cluster, segment: SecondSegment) -> None:
+    cluster.create("web", ONE)
+    cluster.create("two", TWO, annotations={NIC: "eth1"})
+    holder = on(cluster, TWO, "eth1")
+    other = next(name for name in cluster.nodes if name != holder)
+    at_home = on(cluster, ONE, "eth0")
+    with asking(cluster.lan, "eth1", TWO) as prober:
+        segment.pull_cable(holder)
+        assert prober.wait_answer(TWO, segment.mac(other), timeout_s=5)
+        segment.pull_cable(holder, pulled=False)
+        segment.remove_nic(other)
+        assert prober.wait_answer(TWO, segment.mac(holder), timeout_s=5)
+        segment.return_nic(other)
+        segment.remove_nic(holder)
+        assert prober.wait_answer(TWO, segment.mac(other), timeout_s=5)
+        segment.return_nic(holder)
+        on(cluster, TWO, "eth1", node=other)
+        prober.clear()
+        cluster.lan.run(other, "ip", "link", "set", "dev", "eth1", "address", "02:00:00:00:02:77")
+        assert prober.wait_answer(TWO, "02:00:00:00:02:77", timeout_s=3)
+        cluster.lan.run(other, "ip", "link", "set", "dev", "eth1", "address", segment.mac(other))
+        assert prober.wait_answer(TWO, segment.mac(other), timeout_s=3)
+        assert prober.report(TWO).two_answers_s == 0
+        assert on(cluster, ONE, "eth0") == at_home, "what is on the other segment stays"
+
+
+def test_addresses_that_are_flushed_for_a_moment_move_nothing(cluster: Cluster, segment: SecondSegment) -> None:
+    cluster.create("two", TWO, annotations={NIC: "auto"})
+    node = on(cluster, TWO, "eth1")
+    with asking(cluster.lan, "eth1", TWO) as prober:
+        assert prober.wait_answer(TWO, segment.mac(node), timeout_s=3)
+        prober.clear()
+        segment.flush(node)
+        on(cluster, TWO, "eth1", node=node)
+        assert prober.wait_answer(TWO, segment.mac(node), timeout_s=3)
+        time.sleep(0.5)
+        assert prober.report(TWO).macs == {segment.mac(node)}
+
+
+def test_a_port_of_a_bridge_stands_for_the_bridge_and_a_macvlan_for_itself(cluster: Cluster, lan: Lan, segment: SecondSegment) -> None:
+    for number, node in enumerate(("n1", "n2")):
+        bridge = [f"link add br0 address 02:00:00:00:03:0{number} type bridge stp_state 0 forward_delay 0", "link set br0 up"]
+        lan.ns(node).ip_batch([*bridge, "addr flush dev eth1", "link set eth1 master br0", f"addr add 10.20.0.{11 + number}/24 dev br0"])
+        lan.ns(node).ip_batch([f"link add mv0 link eth0 address 02:00:00:00:04:0{number} type macvlan mode bridge", "link set mv0 up"])
+    try:
+        uid = cluster.create("bridged", TWO, annotations={NIC: "eth1"})
+        cluster.create("macvlan", ONE, annotations={NIC: "mv0"})
+        node = on(cluster, TWO, "br0")
+        told(cluster, uid, "NicIsPort", "'eth1'", "'br0'")
+        with asking(lan, "eth1", TWO) as prober:
+            assert prober.wait_answer(TWO, f"02:00:00:00:03:0{int(node[1:]) - 1}", timeout_s=3)
+        node = on(cluster, ONE, "mv0")
+        with asking(lan, "eth0", ONE) as prober:
+            assert prober.wait_answer(ONE, f"02:00:00:00:04:0{int(node[1:]) - 1}", timeout_s=3)
+            prober.clear()
+            time.sleep(0.3)
+            assert len(prober.report(ONE).macs) == 1, "not its parent too"
+        cluster.delete_all()
+        cluster.wait_gone(ONE, TWO)
+    finally:
+        for node in ("n1", "n2"):
+            lan.run(node, "ip", "link", "del", "mv0")
+            lan.run(node, "ip", "link", "del", "br0")
+
+
+def test_bad_values_are_told_and_concern_nobody_else(cluster: Cluster) -> None:
+    bad = {
+        "absent": ({NIC: "eth7"}, "NoNic", "'eth7' names a NIC that is not there"),
+        "loopback": ({NIC: "lo"}, "NoNic", "'lo' is the loopback device"),
+        "name": ({NIC: "eth0/1"}, "InvalidAnnotation", "'eth0/1' is no name of a NIC"),
+        "form": ({VLAN: "200"}, "InvalidAnnotation", "'200' is not of the form NIC.VLANID"),
+        "id": ({VLAN: "eth0.4095"}, "InvalidAnnotation", "names VLAN 4095"),
+        "vlan": ({VLAN: "eth0.200"}, "NoNic", "ip link add link eth0 name eth0.200 type vlan id 200"),
+    }
+    uids = {name: cluster.create(name, f"10.10.0.{210 + n}", annotations=bad[name][0]) for n, name in enumerate(bad)}
+    cluster.create("good", ONE)
+    on(cluster, ONE, "eth0")
+    for name, uid in uids.items():
+        notes, reason, words = bad[name]
+        told(cluster, uid, reason, next(iter(notes)), words)
+        assert not any(cluster.bound(f"10.10.0.{210 + n}") for n in range(len(bad)))
+    name_nic(cluster, "absent", "eth0")
+    on(cluster, "10.10.0.210", "eth0")
+
+
+def test_what_cannot_be_read_moves_nothing(cluster: Cluster) -> None:
+    uid = cluster.create("web", ONE, annotations={NIC: "eth0"})
+    node = on(cluster, ONE, "eth0")
+    with asking(cluster.lan, "eth0", ONE) as prober:
+        assert prober.wait_answer(ONE, timeout_s=3)
+        prober.clear()
+        name_nic(cluster, "web", "eth0:1")
+        told(cluster, uid, "InvalidAnnotation", "'eth0:1'")
+        time.sleep(0.5)
+        assert prober.report(ONE).longest_silence_s < NO_GAP_S
+        on(cluster, ONE, "eth0", node=node)
+
+
+def test_of_two_services_on_one_address_the_older_chooses(cluster: Cluster, segment: SecondSegment) -> None:
+    cluster.create("older", ONE, annotations={NIC: "eth1"})
+    on(cluster, ONE, "eth1")
+    time.sleep(1.1)
+    other_port = {"ports": [{"name": "https", "port": 443, "protocol": "TCP"}]}
+    uid = cluster.create("younger", ONE, annotations={NIC: "eth0"}, spec=other_port)
+    told(cluster, uid, "OtherNic", "'eth0'", "default/older")
+    on(cluster, ONE, "eth1")
+    cluster.delete("older")
+    on(cluster, ONE, "eth0")
+
+
+def test_in_either_mode_a_vip_whose_nic_is_taken_from_it_is_let_go_of(cluster: Cluster, mode: str) -> None:
+    uid = cluster.create("web", ONE)
+    cluster.wait_bound(ONE)
+    name_nic(cluster, "web", "eth7")
+    took = cluster.wait_gone(ONE, timeout_s=3)
+    print(f"{mode}: gone in {took * 1000:.0f} ms")
+    assert took < MOVED_S
+    told(cluster, uid, "NoNic", "'eth7'")
+    name_nic(cluster, "web", None)
+    on(cluster, ONE, "eth0")
