@@ -33,8 +33,8 @@ MUTANTS = (
         "K1",
         "the dead-man's switch off",
         "kvip/daemon/app.py",
-        "if settings.switch else",
-        "if not settings.switch else",
+        "if settings.switch\n",
+        "if not settings.switch\n",
         ("tests/scenario/test_fault_table.py", "-k", "SIGKILL or SIGSTOP"),
     ),
     Mutant(
@@ -256,8 +256,8 @@ MUTANTS = (
         "I6",
         "an address without the mark is taken over",
         "kvip/daemon/executor.py",
-        'self._binding.bind("add", [(a.vip, a.link) for a in allowed])',
-        'self._binding.bind("replace", [(a.vip, a.link) for a in allowed])',
+        'self._binding.bind("add", [(a.vip, a.link) for a in allowed]',
+        'self._binding.bind("replace", [(a.vip, a.link) for a in allowed]',
         ("tests/unit/test_executor.py", "-k", "unmarked"),
     ),
 )

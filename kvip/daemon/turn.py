@@ -23,6 +23,7 @@ from kvip.daemon.outcome import Outcome
 RETRY_S = 1.0
 DOUBT_RETRY_S = 0.02
 """A dump, which ends the doubt, takes some milliseconds."""
+WAITING_RETRY_S = 0.25
 LONGEST_RETRY_S = 60.0
 REFUSED_AFTER = 3
 """Failures in a row after which this node leaves a VIP to others (PROTOCOL T5)."""
@@ -105,7 +106,7 @@ class Turn:
         probes: dict[Link, list[Vip]] = {}
         for vip, marked_at in dirty.items():
             conflict: Address | None = None
-            for action in self._plan(vip):
+            for action in self._plan(vip, again):
                 match action:
                     case diff.LetGo():
                         let_gos.append(action)
@@ -145,8 +146,13 @@ class Turn:
         for result in done:
             self._judge(result, again)
 
-    def _plan(self, vip: Vip) -> tuple[diff.Action, ...]:
+    def _plan(self, vip: Vip, again: Again) -> tuple[diff.Action, ...]:
         permitted = self._permit(vip) is not None
+        waiting = not permitted and self._waiting(vip)
+        bound = self._facts.bound(vip)
+        if waiting and bound:
+            # Nothing tells when it turns out that another node has it.
+            again.at(vip, self._clock.now() + WAITING_RETRY_S)
         wanted = self._desire.wanted(
             vip,
             placed=self._nics.placed(vip),
@@ -155,7 +161,7 @@ class Turn:
             announced=self._executor.announces(vip),
             admitted=self._guard.admitted(vip),
             guarded=self._guard.guards(vip),
-            waiting=not permitted and self._waiting(vip),
+            waiting=waiting,
             unprobed=self._asking.unprobed(vip),
             contested=self._asking.contested(vip),
             dad=self._dad and is_ipv6(vip) and self._asking.first(vip),
@@ -164,7 +170,7 @@ class Turn:
         )
         if not wanted.claimed:
             self._failures.pop(vip, None)
-        return diff.plan(wanted, self._facts.bound(vip), now=self._clock.now(), lifetime_s=self._lifetime_s())
+        return diff.plan(wanted, bound, now=self._clock.now(), lifetime_s=self._lifetime_s())
 
     def _judge(self, result: Done, again: Again) -> None:
         vip = result.action.vip

@@ -197,6 +197,23 @@ def test_i5_nothing_that_a_former_daemon_left_goes_before_every_service_was_read
     house.play(story)
 
 
+def test_what_a_former_daemon_left_goes_soon_after_another_node_turns_out_to_have_it(house):
+    """The Leases may be read after the Services, and nothing marks the VIP then."""
+    house.kernel.put(marked())
+    house.elector.permits = False
+    house.started_at = house.clock.now()
+    house.apply(service(VIP))
+
+    async def story():
+        await asyncio.sleep(1)
+        assert house.kernel.ours() == {VIP}
+        house.elector.held_elsewhere = {VIP}
+        await asyncio.sleep(0.5)
+        assert house.kernel.ours() == set()
+
+    house.play(story)
+
+
 # -- permits -----------------------------------------------------------------------------------------------------------
 
 
