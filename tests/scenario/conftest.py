@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.apihost import ApiHost
-from lab.cluster import CLAIMS, GLOBAL, Cluster
+from lab.cluster import CLAIMS, GLOBAL, Cluster, wait
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import API_IP, Lan
 from lab.scene import recover
@@ -91,6 +91,9 @@ def cluster(shared_cluster: Cluster, request: pytest.FixtureRequest) -> Iterator
     default = getattr(request.module, "MODE", DEFAULT_MODE)
     shared_cluster.use(request.getfixturevalue("mode") if "mode" in request.fixturenames else default)
     shared_cluster.start()
+    # After a test in another mode nothing is taken until that one's Lease has stood still for long enough (PROTOCOL G5).
+    for node in shared_cluster.nodes.values():
+        wait(lambda node=node: "nothing is taken" not in node.get("/readyz")[1], "no other mode is in the way", timeout_s=25)  # type: ignore[misc]
     yield shared_cluster
     recover(shared_cluster)
 
