@@ -50,8 +50,13 @@ def decided(state: State, count: int) -> State:
 def recounted(state: State, count: int, *, now: float) -> State:
     """`kvip-cluster` says another number than this node went by: its records are not those that the others look into."""
     held = state.renewed_until is not None
-    state = rewritten(replace(state, count=None, slots={}), now=now)
-    return replace(with_count(state, count), lost=RECOUNTED if held else "")
+    wanted = [(vip, replace(one, since=now)) for slot in state.slots.values() for vip, one in slot.wanted.items()]
+    state = with_count(rewritten(replace(state, count=None, slots={}), now=now), count)
+    slots = dict(state.slots)
+    for vip, one in wanted:
+        slot = slots[records.number_of(vip, count)]
+        slots[slot.number] = replace(slot, wanted={**slot.wanted, vip: one})
+    return replace(state, slots=slots, lost=RECOUNTED if held else "")
 
 
 def learn_count(state: State, lease: Lease | None, *, now: float, asked: str | None = None) -> State:

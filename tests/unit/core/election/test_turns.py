@@ -254,6 +254,16 @@ def test_another_number_than_ones_own_is_a_fence_and_a_wait():
     assert b.fences == ["number of records changed"]
 
 
+def test_after_another_number_of_records_who_held_nothing_still_knows_what_is_wanted():
+    world, a, b = settled("a", "b")
+    found = world.server.leases[records.CLUSTER]
+    spec, notes = records.cluster(7)
+    world.server.store(records.CLUSTER, found.metadata.uid, spec, notes, found.metadata.labels)
+    world.run(0.1)
+    a.kill()
+    world.until(lambda: b.acts() == set(world.vips), limit_s=4 * D)
+
+
 def test_a_number_that_was_set_back_with_the_store_is_noticed():
     world = World()
     world.server.back_up()
