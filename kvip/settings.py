@@ -73,6 +73,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "each member watches every member's heartbeat, so a large cluster is better off with a few."
         ),
     ] = ""
+    rebalance: Annotated[
+        bool,
+        _meta(
+            "With election `claims`: every 10 s the node that holds the most VIPs hands some of one record to the node that holds the "
+            "fewest, until all hold about as many. Each VIP that moves is silent for a moment, so it is off: VIPs stay where they are."
+        ),
+    ] = False
     per_service_on_demand: Annotated[
         bool,
         _meta(

@@ -48,8 +48,9 @@ class ClaimsLoop:
         wires: Wires,
         about: Callable[[], About],
         shared_name: str,
+        rebalance: bool = False,
     ) -> None:
-        """`about`: what this node says of itself now. `shared_name`: the Lease of mode `global` (PROTOCOL G5)."""
+        """`about`: what this node says of itself now. `shared_name`: the Lease of mode `global` (PROTOCOL G5). `rebalance`: T5's option."""
         self._requests = requests
         self._node = node
         self._clock = clock
@@ -57,7 +58,7 @@ class ClaimsLoop:
         self._demand = demand
         self._wires = wires
         self._about = about
-        self._state = claims.start(node, new_incarnation(node), timers, about=about(), shared_name=shared_name)
+        self._state = claims.start(node, new_incarnation(node), timers, about=about(), shared_name=shared_name, rebalance=rebalance)
         self._suspends = SuspendWatch(clock)
         self._wake = asyncio.Event()
         self._timer = ValidityTimer(clock, lambda: self.fence("renew deadline"))

@@ -90,6 +90,7 @@ def build_elector(
             wires=wires,
             about=about,
             shared_name=settings.lease_name,
+            rebalance=settings.rebalance,
         )
     if uses_service_leases(settings):
         return PerServiceElection(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from kvip.core.election import placement, records, renewal, taking
+from kvip.core.election import placement, rebalancing, records, renewal, taking
 from kvip.core.election.answers import Answer as Answer
 from kvip.core.election.answers import answered as answered
 from kvip.core.election.heartbeat import About
@@ -55,12 +55,21 @@ def start(
     count: int = records.DEFAULT_COUNT,
     about: About = NOTHING,
     shared_name: str = "",
+    rebalance: bool = False,
 ) -> State:
     """A node that knows nothing yet. `count`: how many records there are to be if nobody decided that before.
 
-    `shared_name`: the Lease of mode `global`, "" = there can be none.
+    `shared_name`: the Lease of mode `global`, "" = there can be none. `rebalance`: see `rebalancing`.
     """
-    return State(node=node, incarnation=incarnation, timers=timers, configured_count=count, about=about, shared_name=shared_name)
+    return State(
+        node=node,
+        incarnation=incarnation,
+        timers=timers,
+        configured_count=count,
+        about=about,
+        shared_name=shared_name,
+        rebalance=rebalance,
+    )
 
 
 def step(state: State, now: float, *, stuck: bool = False) -> Step:
@@ -88,7 +97,10 @@ def step(state: State, now: float, *, stuck: bool = False) -> Step:
 
 def fenced(state: State, incarnation: Incarnation) -> State:
     """Everything was withdrawn: a new life begins, and the old one is over for good."""
-    slots = {number: replace(slot, leaving=frozenset(), settled=frozenset(), doubted=frozenset()) for number, slot in state.slots.items()}
+    slots = {
+        number: replace(slot, leaving=frozenset(), settled=frozenset(), moving={}, doubted=frozenset())
+        for number, slot in state.slots.items()
+    }
     return look_again(
         replace(
             state,
@@ -172,9 +184,11 @@ def _why_invalid(state: State) -> str:
 def _claim(state: State, now: float, ops: list[Op]) -> tuple[State, float]:
     """Decide about each record that is due."""
     wake_at = NEVER
-    due = [number for number, slot in state.slots.items() if slot.look_at <= now]
     free = not state.shared_name or (state.shared_for == state.incarnation and not blocked(state, now))
     may_take = free and fresh(state, now) and state.about.eligible and now >= state.not_before and state.synced_at is not None
+    if rebalancing.due(state, now):
+        state = rebalancing.plan(state, taking.scene(state, now, may_take=may_take), now)
+    due = [number for number, slot in state.slots.items() if slot.look_at <= now]
     scene = taking.scene(state, now, may_take=may_take) if due else None
     for number in due:
         assert scene is not None
@@ -186,4 +200,4 @@ def _claim(state: State, now: float, ops: list[Op]) -> tuple[State, float]:
             again = min(again, opens_at(state))
         state = replace(state, slots={**state.slots, number: replace(state.slots[number], look_at=again)})
     wake_at = min((slot.look_at for slot in state.slots.values()), default=NEVER)
-    return state, wake_at
+    return state, min(wake_at, rebalancing.next_at(state))

@@ -78,6 +78,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     """Ours by the record, but no longer permitted: to be let go of, then written off."""
     settled: frozenset[Vip] = frozenset()
     """Ours, and this node was able to hold it: worth handing over by name."""
+    moving: dict[Vip, str] = {}
+    """Ours, and to be handed over to this node, so that all hold about as many (`rebalancing`)."""
     doubt_version: str = ""
     doubted: frozenset[Vip] = frozenset()
     """Written off upon `doubt_version`, outcome unknown: not permitted before the record moved on from there."""
@@ -143,9 +145,27 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     shared_dead: str = ""
     """A version of the shared Lease that some node saw stand still for long enough."""
 
+    rebalance: bool = False
+    """Are VIPs of a node that holds more than others to move to those?"""
+    rebalance_at: float = 0.0
+    """When to look for it next."""
+    given: dict[Vip, float] = {}
+    """When which VIP was given to another node for that."""
+
     flights: dict[str, Op] = {}
     pauses: dict[str, tuple[int, float]] = {}
     """By Lease: failures in a row, and when to try again."""
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """What is the same for all records in one step."""
+
+    alive: Mapping[str, str]
+    """Node -> living incarnation, of those that may hold VIPs."""
+    loads: Mapping[str, int]
+    total: int
+    may_take: bool
+    """Is nothing known that forbids taking (another mode's holder, an unknown history)?"""
 
 
 def valid_until(state: State) -> float | None:
@@ -184,6 +204,12 @@ def permitted(state: State, slot: Slot) -> frozenset[Vip]:
 def longest_s(state: State) -> float:
     """The longest lease duration that any holder may have."""
     return max(state.longest_s, state.timers.lease_duration_s)
+
+
+def refuses(state: State, node: str) -> tuple[Vip, ...]:
+    """What another node says it could not bind."""
+    member = state.members.get(node)
+    return member.beat.about.refuses if member is not None and member.beat is not None else ()
 
 
 def free_to_send(state: State, name: str, now: float) -> float | None:

@@ -6,8 +6,6 @@ is PROTOCOL T3: record, consistent read of each named holder's heartbeat, kill w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
 from kvip.core.election import heartbeat, placement, records, renewal
@@ -16,12 +14,14 @@ from kvip.core.election.members import dead_at, ended, living, over_at
 from kvip.core.election.state import (
     NEVER,
     Op,
+    Scene,
     Slot,
     State,
     Want,
     attempt_s,
     free_to_send,
     longest_s,
+    refuses,
     replace,
     with_slot,
 )
@@ -30,17 +30,6 @@ from kvip.core.model import Vip
 UNKNOWN = Want(asked=False, able=None)
 POLL_S = 0.02
 """How often to ask whether a VIP has been let go of."""
-
-
-class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """What is the same for all records in one step."""
-
-    alive: Mapping[str, str]
-    """Node -> living incarnation, of those that may hold VIPs."""
-    loads: Mapping[str, int]
-    total: int
-    may_take: bool
-    """Is nothing known that forbids taking (another mode's holder, an unknown history)?"""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +64,7 @@ def scene(state: State, now: float, *, may_take: bool) -> Scene:
 
 def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     """What to do about one record now."""
-    slot = _sorted_out(state, state.slots[number], now)
+    slot = _sorted_out(state, state.slots[number], scene, now)
     state = with_slot(state, slot)
     mine = frozenset(slot.record.claims.get(state.incarnation, ())) if slot.record is not None else frozenset()
     off = frozenset(vip for vip in slot.leaving if not _want(slot, vip).held)
@@ -116,18 +105,19 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     return Choice(state=state, ops=(*ops, write), look_at=look_at)
 
 
-def _sorted_out(state: State, slot: Slot, now: float) -> Slot:
+def _sorted_out(state: State, slot: Slot, scene: Scene, now: float) -> Slot:
     """What of ours stays, and what is to be let go of. Not known = stays."""
     mine = slot.record.claims.get(state.incarnation, ()) if slot.record is not None else ()
     leaving, settled = set(slot.leaving), set(slot.settled)
+    moving = {vip: node for vip, node in slot.moving.items() if vip in mine and node in scene.alive and vip not in refuses(state, node)}
     for vip in mine:
         able = _want(slot, vip).able
-        if able is False or _refused(state, vip, now):
+        if able is False or _refused(state, vip, now) or vip in moving:
             leaving.add(vip)
         elif able:
             leaving.discard(vip)
             settled.add(vip)
-    return replace(slot, leaving=frozenset(leaving), settled=frozenset(settled))
+    return replace(slot, leaving=frozenset(leaving), settled=frozenset(settled), moving=moving)
 
 
 def _in_doubt(slot: Slot) -> bool:
@@ -155,14 +145,9 @@ def _due(state: State, slot: Slot, vip: Vip, holder: str | None, order: list[str
     wanted = slot.wanted[vip]
     free = max(_free_at(state, wanted.want, holder), slot.free_from, state.not_before, wanted.since)
     former = node_of(holder) if holder is not None else ""
-    turn = placement.lean((node for node in order if vip not in _refuses(state, node)), wanted.want.leaning, former=former)
+    turn = placement.lean((node for node in order if vip not in refuses(state, node)), wanted.want.leaning, former=former)
     rank = turn.index(state.node) if state.node in turn else len(turn)
     return free + placement.delay_s(rank)
-
-
-def _refuses(state: State, node: str) -> tuple[Vip, ...]:
-    member = state.members.get(node)
-    return member.beat.about.refuses if member is not None and member.beat is not None else ()
 
 
 def _free_at(state: State, want: Want, holder: str | None) -> float:
@@ -248,8 +233,10 @@ def _heir(state: State, slot: Slot, vip: Vip, scene: Scene) -> str:
     """The living incarnation that is to hold a VIP after us; "" when nobody asks for it or nobody is there."""
     if not _want(slot, vip).asked:
         return ""
+    if vip in slot.moving:
+        return scene.alive[slot.moving[vip]]
     order = placement.order(slot.number, scene.alive, scene.loads, total=scene.total)
     for node in placement.lean(order, _want(slot, vip).leaning, former=""):
-        if node != state.node and vip not in _refuses(state, node):
+        if node != state.node and vip not in refuses(state, node):
             return scene.alive[node]
     return ""

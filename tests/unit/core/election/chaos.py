@@ -12,6 +12,7 @@ import random
 import sys
 import time
 
+from kvip.core.election import rebalancing
 from kvip.core.election.lease import Timers
 from tests.unit.core.election.simserver import WELL, Faults
 from tests.unit.core.election.simulation import World
@@ -45,6 +46,7 @@ def cluster(seed):
     if chance.random() < 0.2:
         # Two machines with one name.
         names = names[:-1] + "a"
+    rebalance = chance.random() < 0.3
     for name in names:
         world.add(
             name,
@@ -53,6 +55,7 @@ def cluster(seed):
             offset=chance.uniform(0.0, 1000.0),
             count=chance.choice((3, 4, 5)),
             unbind_s=chance.choice((0.05, 0.05, 1.0)),
+            rebalance=rebalance,
         )
     return world
 
@@ -222,6 +225,8 @@ def judge(world):
     """Once faults end, every VIP finds its one holder, and the cluster gets quiet. Returns how long that took."""
     end_faults(world)
     took_s = world.until(world.all_held, limit_s=bound_s(world))
+    if any(node.rebalance for node in world.nodes):
+        world.run(rebalancing.SETTLED_S + 20 * rebalancing.PERIOD_S)
     world.run(12.0)
     assert world.all_held()
     before, began, fences = world.server.writes, world.now, [len(node.fences) for node in world.nodes]

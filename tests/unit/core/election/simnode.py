@@ -27,7 +27,7 @@ A daemon that was running may hear of it at once all the same; one that starts c
 class Node:
     """One daemon on one machine. `able`, `asked`: what its Services and NICs would say of the VIPs."""
 
-    def __init__(self, world, name, *, timers=TIMERS, rate=1.0, offset=0.0, count=COUNT, unbind_s=0.05, shared_name=""):
+    def __init__(self, world, name, *, timers=TIMERS, rate=1.0, offset=0.0, count=COUNT, unbind_s=0.05, shared_name="", rebalance=False):
         self.world = world
         self.name = name
         self.timers = timers
@@ -35,6 +35,7 @@ class Node:
         self.count = count
         self.unbind_s = unbind_s
         self.shared_name = shared_name
+        self.rebalance = rebalance
         self.faults = WELL
         self.hold = None
         """Which requests do not reach the server; a test carries them out by hand, or not."""
@@ -76,7 +77,8 @@ class Node:
         self.stalled_until = 0.0
         self.deaf_until = self.world.server.restored_at + RESTORE_S
         self.told = {}
-        self.state = claims.start(self.name, self._incarnation(), self.timers, count=self.count, shared_name=self.shared_name)
+        options = {"count": self.count, "shared_name": self.shared_name, "rebalance": self.rebalance}
+        self.state = claims.start(self.name, self._incarnation(), self.timers, **options)
         if trusted:
             self.state = claims.trust(self.state, trusted)
         self.watch.forget()
