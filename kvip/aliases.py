@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from kvip.errors import ConfigError
-from kvip.settings import OPTIONS
+from kvip.options import OPTIONS
 
 Treatment = Literal["none", "followed", "warned", "refused"]
 When = Literal["set", "true", "false", "not /32,/128", "not kubernetes"]

@@ -14,7 +14,8 @@ from typing import NoReturn
 
 from kvip.aliases import parse_bool
 from kvip.errors import ConfigError
-from kvip.settings import Option, Settings
+from kvip.options import Option
+from kvip.settings import Settings
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"

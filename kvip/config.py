@@ -20,7 +20,8 @@ from kvip.aliases import guess, judge, parse_bool, source_of, unknown
 from kvip.checks import check_settings, parse_number, parse_value, shown
 from kvip.errors import ConfigError
 from kvip.kube_vip_flags import FLAGS
-from kvip.settings import OPTIONS, Option, Settings
+from kvip.options import OPTIONS, Option
+from kvip.settings import Settings
 
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _MAX_FILE_BYTES = 1 << 20

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from kvip.aliases import FOREIGN, Foreign
 from kvip.kube_vip_flags import BY_VARIABLE
-from kvip.settings import OPTIONS, Option
+from kvip.options import OPTIONS, Option
 
 _HEAD = """# Configuration
 

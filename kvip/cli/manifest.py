@@ -15,7 +15,8 @@ from kvip import __version__, config
 from kvip.cli.workload import STATIC_KUBECONFIG, Json, daemonset, static_pod
 from kvip.core.rights import NAME, rbac_objects
 from kvip.errors import ConfigError
-from kvip.settings import OPTIONS, Settings
+from kvip.options import OPTIONS
+from kvip.settings import Settings
 
 KINDS = ("daemonset", "static-pod", "rbac")
 

@@ -24,7 +24,7 @@ from kvip.daemon.supervision import LOCK_NAME
 from kvip.errors import ConfigError, KvipError
 from kvip.kernel.batches import AddressSocket
 from kvip.kernel.host import read_host
-from kvip.settings import OPTIONS
+from kvip.options import OPTIONS
 
 _DEFAULTS = {option.field: str(option.default) for option in OPTIONS}
 _RUNNING = (

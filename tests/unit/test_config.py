@@ -15,8 +15,9 @@ from kvip.core.objects import ManagedService, Service
 from kvip.daemon.terms import rules_of, service_kind
 from kvip.errors import ConfigError
 from kvip.kube_vip_flags import BY_VARIABLE, FLAGS
+from kvip.options import OPTIONS
 from kvip.reference import reference_markdown
-from kvip.settings import OPTIONS, Settings
+from kvip.settings import Settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "configuration.md"
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"

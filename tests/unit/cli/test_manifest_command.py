@@ -7,7 +7,8 @@ from kvip.cli import manifest
 from kvip.cli.main import main as command
 from kvip.config import load
 from kvip.core.rights import EVERYWHERE, Rule, rules_for
-from kvip.settings import OPTIONS, Settings
+from kvip.options import OPTIONS
+from kvip.settings import Settings
 
 SAMPLES = {"text": "eth7", "switch": "true", "number": "2", "integer": "100"}
 OVERRIDES = {
