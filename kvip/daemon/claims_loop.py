@@ -154,7 +154,8 @@ class ClaimsLoop:
         self._learn(claims.watched(self._state, key.rpartition("/")[2], lease, now=self._clock.now()))
 
     def leases_synced(self) -> None:
-        """Nothing hangs on it: the core asks for a consistent list of its own."""
+        """The watch went on from a snapshot. What is in it was told; the core asks for a consistent list of its own."""
+        self._learn(claims.bridged(self._state, now=self._clock.now()))
 
     def doubt(self, vip: Vip) -> None:
         """A peer announced a VIP of ours: read record and heartbeat before anything is answered again (PROTOCOL F2)."""

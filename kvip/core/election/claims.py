@@ -14,6 +14,7 @@ from kvip.core.election import placement, rebalancing, records, renewal, taking
 from kvip.core.election.answers import Answer as Answer
 from kvip.core.election.answers import answered as answered
 from kvip.core.election.heartbeat import About
+from kvip.core.election.learn import bridged as bridged
 from kvip.core.election.learn import watched as watched
 from kvip.core.election.lease import Timers
 from kvip.core.election.looking import blocked as blocked

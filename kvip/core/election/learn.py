@@ -116,7 +116,13 @@ def learn_all(state: State, leases: Iterable[Lease], *, version: str, known: str
     state = replace(state, verify=state.verify | missing)
     if state.synced_at is None:
         state = look_again(replace(_with_the_absent(state, now), synced_at=now))
-    return freshen(state, sent_at, now=now)
+    return freshen(bridged(state, now=now), sent_at, now=now)
+
+
+def bridged(state: State, *, now: float) -> State:
+    """The view was made whole by a snapshot. A record that was created and deleted in between was never seen: what has no holder may
+    have had one, as before the first sync (PROTOCOL T4)."""
+    return replace(state, bridged_at=now)
 
 
 def _set_back(version: str, lease: Lease, known: str) -> bool:

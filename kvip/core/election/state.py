@@ -130,6 +130,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     shown: dict[str, str] = {}
     """By Lease: the version that the watch showed last, whether anything could be learnt of it by then or not."""
     synced_at: float | None = None
+    bridged_at: float = float("-inf")
+    """When the view was last made whole by a snapshot: what came and went since the one before was not seen."""
     verify: frozenset[str] = frozenset()
     """Leases whose absence or change a consistent read must confirm."""
     not_before: float = 0.0

@@ -152,13 +152,13 @@ def _due(state: State, slot: Slot, vip: Vip, holder: str | None, order: list[str
 
 def _free_at(state: State, want: Want, holder: str | None) -> float:
     """When nobody can hold the VIP any more. Absent is not free (PROTOCOL T4)."""
-    assert state.synced_at is not None
     if holder is None:
-        return state.synced_at + longest_s(state) if want.shown else 0.0
+        return state.bridged_at + longest_s(state) if want.shown else 0.0
     if holder in state.dead or holder in state.retired:
         return 0.0
     member = state.members.get(node_of(holder))
     if member is None:
+        assert state.synced_at is not None
         return max(state.synced_at, state.fresh_since) + longest_s(state)
     return over_at(member) if ended(member, holder) else dead_at(member, fresh_since=state.fresh_since)
 

@@ -140,6 +140,9 @@ class Node:
         self._learn(claims.watched(self.state, name, lease, now=self.now()))
         self.soon()
 
+    def went_on_from_a_snapshot(self):
+        self.state = claims.bridged(self.state, now=self.now())
+
     def answer(self, op, answer, epoch):
         if epoch == self.epoch:
             self.run_now_or_later(lambda: self._learn(claims.answered(self.state, op, answer, now=self.now())))

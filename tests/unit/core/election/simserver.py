@@ -192,3 +192,4 @@ class Watch:
         for name, lease in snapshot.items():
             if before.get(name) != lease:
                 self.node.hear(name, lease)
+        self.node.went_on_from_a_snapshot()

@@ -1,5 +1,7 @@
 """T4: absent is not free, and what was not written by kvip gives nothing."""
 
+import pytest
+
 from kvip.core.election import claims, records
 from kvip.core.election.lease import Timers
 from kvip.core.election.state import valid_until
@@ -76,6 +78,41 @@ def test_t4_a_young_daemon_creates_nothing_for_a_vip_with_an_earlier_holder():
         world.server.delete(name)
     b = world.add("b")
     assert all_by(world, b) >= D
+
+
+@pytest.mark.parametrize("how", ["a list", "a snapshot of the watch"])
+def test_t4_a_record_that_came_and_went_between_two_looks_may_have_had_a_holder(how):
+    world, a, b = settled("a", "b", vips=1)
+    a.able = b.able = set()
+    for node in (a, b):
+        node.asked = set()
+        node.soon()
+    world.run(2.0)
+    world.server.delete(record_of(world, world.vips[0]))
+    world.run(3 * D)
+    for node in (a, b):
+        node.asked = set(world.vips)
+    if how == "a list":
+        a.watch.stalled_until = world.now + 60.0
+    else:
+        a.cut = True
+        a.watch.break_off()
+    b.able = set(world.vips)
+    b.soon()
+    world.until(lambda: b.bound, limit_s=1.0)
+    b.cut = True
+    b.watch.break_off()
+    world.server.delete(record_of(world, world.vips[0]))
+    a.cut = False
+    world.run(1.6 * P)
+    assert b.acts()
+    a.able = set(world.vips)
+    a.soon()
+    world.run(R)
+    a.watch.stalled_until = world.now
+    world.run(0.5)
+    a.watch.break_off()
+    all_by(world, a)
 
 
 def test_t4_a_vip_that_nobody_ever_held_is_created_at_once():
