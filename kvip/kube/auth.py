@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
@@ -27,41 +26,17 @@ from kubernetes.aio.config.incluster_config import (
 from kubernetes.aio.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR, load_kube_config
 
 from kvip.errors import ConfigError
-
-if TYPE_CHECKING:
-    from aiohappyeyeballs import AddrInfoType
+from kvip.kube.connector import Connector
 
 log = logging.getLogger(__name__)
 
 Reload = Callable[[Configuration], Awaitable[None]]
 """Reads the credentials again into a `Configuration`."""
 
-CONNECTION_LIMIT = 256
-"""Sockets per connection pool; beyond it requests queue, each against its own deadline."""
 REFRESH_S = 60.0
 """Credentials are read again at most this often; client-go reads a pod's token file each minute too."""
 LOAD_DEADLINE_S = 30.0
 """For a credential plugin to answer."""
-
-
-def open_socket(info: AddrInfoType) -> socket.socket:
-    """A TCP socket that reports a silent peer within 5 s.
-
-    Idle: keepalive after 2 s, each 1 s, 3 times. With unacknowledged data the keepalive timer does not run, so
-    TCP_USER_TIMEOUT bounds that case (tcp(7)).
-    """
-    family, kind, proto, _name, _address = info
-    sock = socket.socket(family, kind, proto)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5_000)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 class Connection:
@@ -83,7 +58,7 @@ class Connection:
         self._refresh: asyncio.Task[None] | None = None
         self._refresh_failed = False
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTION_LIMIT, ssl=client.rest_client.ssl_context, socket_factory=open_socket),
+            connector=Connector(ssl=client.rest_client.ssl_context),
             connector_owner=True,
             cookie_jar=aiohttp.DummyCookieJar(),
             # The library's own session does so too: HTTPS_PROXY and NO_PROXY count, as with client-go.

@@ -153,18 +153,39 @@ async def test_tls_is_verified_unless_told_otherwise(tmp_path):
         await runner.cleanup()
 
 
-def test_sockets_notice_a_silent_peer():
-    sock = auth.open_socket((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", 1)))
-    with sock:
-        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
-        assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [2, 1, 3, 5000]
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+async def test_sockets_notice_a_silent_peer(tmp_path):
+    async with kube_server(answer(200, b"ok")) as server:
+        path = write_kubeconfig(tmp_path / "k", server.url)
+        async with await connect(kubeconfig=path) as connection:
+            await Api(connection).get("/version", deadline_s=2)
+            ((handler, _),) = next(iter(connection.session.connector._conns.values()))
+            sock = handler.transport.get_extra_info("socket")
+            options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+            assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [2, 1, 3, 5000]
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
 
 
-async def test_the_pool_uses_those_sockets(tmp_path):
+async def test_the_pool_is_large(tmp_path):
     async with await connect(kubeconfig=write_kubeconfig(tmp_path / "k", "http://127.0.0.1:1")) as connection:
-        assert connection.session.connector._socket_factory is auth.open_socket
         assert connection.session.connector.limit >= 100
+
+
+async def test_the_event_loop_makes_the_sockets(tmp_path, monkeypatch):
+    """uvloop closes the descriptor of a socket object that it was given twice when the peer resets at once, the second time whosever it is."""
+    loop = asyncio.get_running_loop()
+    connected, made = [], loop.create_connection
+
+    async def create_connection(*args, **options):
+        connected.append(options)
+        return await made(*args, **options)
+
+    monkeypatch.setattr(loop, "create_connection", create_connection)
+    async with (
+        kube_server(answer(200, b"ok")) as server,
+        await connect(kubeconfig=write_kubeconfig(tmp_path / "k", server.url)) as connection,
+    ):
+        await Api(connection).get("/version", deadline_s=2)
+    assert [options.get("sock") for options in connected] == [None]
 
 
 def make_certificate(directory) -> None:
