@@ -171,7 +171,7 @@ async def test_the_pool_is_large(tmp_path):
 
 
 async def test_the_event_loop_makes_the_sockets(tmp_path, monkeypatch):
-    """uvloop closes the descriptor of a socket object that it was given twice when the peer resets at once, the second time whosever it is."""
+    """uvloop closes that of a socket object that it was given twice when the peer resets at once, the second time whosever it is."""
     loop = asyncio.get_running_loop()
     connected, made = [], loop.create_connection
 
