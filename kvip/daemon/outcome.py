@@ -7,7 +7,7 @@ publisher. It must not decide or act.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kvip import metrics
 from kvip.clock import Clock
@@ -52,6 +52,12 @@ class Outcome:
     def announced_since(self, vip: Vip) -> float | None:
         """When the first frame of the VIP left since it was last taken; None = it is not announced."""
         return self._announced_at.get(vip)
+
+    def leaving(self, actions: Iterable[diff.LetGo]) -> None:
+        """These are let go of now: from here on nothing is said of them as bound."""
+        for action in actions:
+            if not action.keeps:
+                self._stopped(action.vip)
 
     def hushed(self, vip: Vip) -> None:
         """The VIP is not bound by kvip any more, so nothing is said of it."""

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 LATE_WRITE_S = 5.0
 """A status write of another node that was under way may still show a withdrawn VIP for so long."""
+SPEAKER_S = 2.0
+"""So long a removal is left to the node that speaks; it may not know of it, if it did not run or was cut off when the VIP was asked for."""
 
 
 class _Withdrawn:
@@ -135,7 +137,7 @@ class Publisher:
             service = self._services().get(withdrawn.service)
             if service is None or service.metadata.uid != uid:
                 self.forget(uid)
-            elif self._speaks(uid):
+            elif self._speaks(uid) or self._overdue(uid):
                 self.service_changed(withdrawn.service)
 
     def conflict(self, vip: Vip, claimants: Iterable[Claimant], *, nic: str) -> None:
@@ -222,7 +224,7 @@ class Publisher:
             self._hosts.look(key, service, asked)
         gone = self._still_shown(service, uid, asked)
         mine = sorted(vip for vip in asked if vip in self._nic)
-        if not mine and not self._speaks(uid):
+        if not mine and not self._speaks(uid) and not (gone and self._overdue(uid)):
             return
         for vip in mine:
             self._tell_bound(vip, uid)
@@ -240,6 +242,10 @@ class Publisher:
         if not gone and self._clock.now() - withdrawn.at > LATE_WRITE_S:
             del self._withdrawn[uid]
         return gone
+
+    def _overdue(self, uid: Uid) -> bool:
+        withdrawn = self._withdrawn.get(uid)
+        return withdrawn is not None and self._clock.now() - withdrawn.at > SPEAKER_S
 
     def forget(self, uid: Uid) -> None:
         """The Service of this UID is gone."""

@@ -136,6 +136,7 @@ class Turn:
                 self._outcome.conflict(vip, conflict)
         for link, vips in probes.items():
             self._asking.ask(vips, link)
+        self._outcome.leaving(let_gos)
         done = await self._executor.let_go(let_gos, epoch=epoch) if let_gos else []
         done += await self._executor.adopt(adopts, epoch=epoch) if adopts else []
         # On its new NIC only once it has left the old one.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvip.daemon.publisher import LATE_WRITE_S
+from kvip.daemon.publisher import LATE_WRITE_S, SPEAKER_S
 from tests.unit.daemon.fake_ports import API, OTHER, THIRD, VIP, WEB, service
 from tests.unit.daemon.house import House
 
@@ -162,6 +162,18 @@ def test_a_removal_is_made_by_the_node_that_speaks_even_when_it_began_to_later(h
     house.read(service(OTHER, shows=[VIP, OTHER], version="2"))
     assert house.status.written == []
     house.elector.mute = set()
+    house.wires.tick()
+    assert house.status.written == [("uid-1", [OTHER])]
+
+
+def test_a_removal_that_the_node_that_speaks_does_not_know_of_is_made_by_who_does(house):
+    house.elector.mute = {"uid-1"}
+    house.read(service(VIP, OTHER, shows=[VIP, OTHER]))
+    house.read(service(OTHER, shows=[VIP, OTHER], version="2"))
+    house.clock.advance(SPEAKER_S)
+    house.wires.tick()
+    assert house.status.written == []
+    house.clock.advance(0.1)
     house.wires.tick()
     assert house.status.written == [("uid-1", [OTHER])]
 

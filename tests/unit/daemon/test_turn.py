@@ -79,6 +79,24 @@ async def test_without_a_permit_nothing_is_bound_and_what_is_bound_goes(house):
     assert await house.act(VIP, OTHER) == []
 
 
+async def test_i7_who_asks_for_a_vip_that_is_being_let_go_of_is_not_told_that_it_is_bound(house):
+    house.read(service(VIP))
+    await house.act(VIP)
+    house.publisher.announced(VIP, "eth0")
+    removed = house.executor.let_go
+
+    async def let_go(actions, *, epoch):
+        done = await removed(actions, epoch=epoch)
+        house.read(service(VIP, key=API, uid="uid-2"))
+        return done
+
+    house.executor.let_go = let_go
+    house.elector.permits = {OTHER}
+    await house.act(VIP)
+    assert house.kernel.table == {}
+    assert house.events.told() == [("VIPBound", "uid-1")]
+
+
 async def test_i5_while_the_caches_are_not_current_nothing_is_withdrawn_nor_taken(house):
     house.read(service(VIP))
     await house.act()
