@@ -49,6 +49,10 @@ class Bystander:
         """Nothing is bound here."""
         return ""
 
+    def had(self, vip: Vip) -> bool | None:
+        """Nothing is bound here."""
+        return None
+
     def holder(self, vip: Vip) -> str:
         """Not known: no Lease is read."""
         return ""

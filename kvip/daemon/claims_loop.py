@@ -116,9 +116,17 @@ class ClaimsLoop:
 
     def holder(self, vip: Vip) -> str:
         """The incarnation that the VIP's record names."""
-        state = self._state
-        slot = state.slots.get(records.number_of(vip, state.count)) if state.count else None
-        return slot.record.holder.get(vip, "") if slot is not None and slot.record is not None else ""
+        record = self._record(vip)
+        return record.holder.get(vip, "") if record is not None else ""
+
+    def had(self, vip: Vip) -> bool:
+        """By the VIP's record: it goes with the VIP from holder to holder, whoever writes the status."""
+        record = self._record(vip)
+        return record is not None and vip in record.holder and vip not in record.unproven
+
+    def _record(self, vip: Vip) -> records.Record | None:
+        slot = self._state.slots.get(records.number_of(vip, self._state.count)) if self._state.count else None
+        return slot.record if slot is not None else None
 
     def succeeds(self, vip: Vip) -> str:
         """Only kvip has heartbeats."""

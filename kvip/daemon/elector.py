@@ -99,6 +99,9 @@ class Elector(Protocol):
         "" = nobody; another value after each such holder (PROTOCOL G1).
         """
 
+    def had(self, vip: Vip) -> bool | None:
+        """Did a kvip have the VIP bound before, by what is written of its ownership? None = this election writes nothing of that."""
+
     def holder(self, vip: Vip) -> str:
         """Who holds the VIP, as far as is known, dead or alive: an identity as the Leases spell it; "" = nobody. For readers."""
 

@@ -111,6 +111,10 @@ class GlobalElection:
         """Who is no kvip and held the Lease before."""
         return self._loop.succeeds
 
+    def had(self, vip: Vip) -> bool | None:
+        """The Lease says nothing of single VIPs."""
+        return None
+
     def holder(self, vip: Vip) -> str:
         """Who holds the Lease."""
         view = self._loop.election.view

@@ -123,6 +123,10 @@ class PerServiceElection:
         holds = (f"{lease}={loop.election.incarnation}" for lease in self._grants.under(vip) if (loop := self._pool.get(lease)))
         return " ".join(sorted(holds))
 
+    def had(self, vip: Vip) -> bool | None:
+        """Not written: each is asked for anew, see `succeeds`."""
+        return None
+
     def holder(self, vip: Vip) -> str:
         """Who holds its Leases; several while they are on their way to one node."""
         loops = (self._pool.get(lease) for lease in self._grants.required(vip))

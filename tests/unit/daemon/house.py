@@ -57,6 +57,7 @@ class FakeElector:
         self.doubts = 0
         self.mute = set()
         self.held_elsewhere = set()
+        self.proven = {}  # VIP -> what is written of it with its ownership
         self.blocked = ""
 
     def permit(self, vip):
@@ -71,6 +72,9 @@ class FakeElector:
 
     def succeeds(self, vip):
         return ""
+
+    def had(self, vip):
+        return self.proven.get(vip)
 
     def peer_macs(self):
         return {b"\2\0\0\0\0\x0b"}
@@ -96,14 +100,18 @@ class NoQuestions:
     def __init__(self):
         self.unasked = set()
         self.taken = set()
+        self.forgotten = []
         self.asked = []
         self.known = set()
 
     def first(self, vip):
         return vip not in self.known
 
-    def unprobed(self, vip):
+    def unprobed(self, vip, link):
         return vip in self.unasked
+
+    def forget(self, vip):
+        self.forgotten.append(vip)
 
     def contested(self, vip):
         return vip in self.taken
