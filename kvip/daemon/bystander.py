@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable
 
+from kvip.core.election.services import LeaseKey
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
 from kvip.daemon.guard import GROUP
@@ -40,6 +41,10 @@ class Bystander:
     def permit(self, vip: Vip) -> float | None:
         """Never."""
         return None
+
+    def covers(self, vip: Vip, lease: LeaseKey) -> bool:
+        """Nothing is held here."""
+        return False
 
     def elsewhere(self, vip: Vip) -> bool:
         """If anybody holds it, another one."""

@@ -16,6 +16,7 @@ from kvip.core.election import claims, records
 from kvip.core.election.heartbeat import About, node_of
 from kvip.core.election.lease import Timers
 from kvip.core.election.members import over
+from kvip.core.election.services import LeaseKey
 from kvip.core.election.state import Op, Slot, State, Want, fresh, own_name, permitted, replace, valid, valid_until
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
@@ -104,6 +105,10 @@ class ClaimsLoop:
     def permit(self, vip: Vip) -> float | None:
         """Until when this node may bind and announce the VIP; None = it may not."""
         return self.valid_until if vip in self._mine else None
+
+    def covers(self, vip: Vip, lease: LeaseKey) -> bool:
+        """Services have none."""
+        return False
 
     def elsewhere(self, vip: Vip) -> bool:
         """Does another incarnation that may live hold the VIP, as far as is known?"""

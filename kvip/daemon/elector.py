@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from kvip.core.election.placement import Leaning
+from kvip.core.election.services import LeaseKey
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
 from kvip.daemon.guard import GROUP
@@ -89,6 +90,9 @@ class Elector(Protocol):
 
     def permit(self, vip: Vip) -> float | None:
         """Until when this node may bind and announce the VIP; None = it may not. Checked against the clock at every call."""
+
+    def covers(self, vip: Vip, lease: LeaseKey) -> bool:
+        """Is this one of the Leases of Services by which the VIP is held here?"""
 
     def elsewhere(self, vip: Vip) -> bool:
         """Does another node hold the VIP, as far as is known?"""

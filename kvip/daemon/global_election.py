@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from kvip import metrics
 from kvip.clock import Clock
 from kvip.core.election.lease import Timers, held_elsewhere, observed
+from kvip.core.election.services import LeaseKey
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
 from kvip.daemon.elector import Wires
@@ -102,6 +103,10 @@ class GlobalElection:
     def permit(self, vip: Vip) -> float | None:
         """The Lease covers every VIP, so `vip` only names what is asked."""
         return self._loop.valid_until
+
+    def covers(self, vip: Vip, lease: LeaseKey) -> bool:
+        """Services have none."""
+        return False
 
     def elsewhere(self, vip: Vip) -> bool:
         """Does another node hold the Lease?"""

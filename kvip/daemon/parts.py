@@ -184,6 +184,7 @@ class Parts:
             hosts=build_host_notes(self),
             events=self.events,
             speaks=self.wires.speaks,
+            covers=self.wires.covers,
             clock=self.clock,
             answers_for_others=lambda: any(map(answers_for_others, self.nics.announcing())),
         )

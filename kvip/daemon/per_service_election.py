@@ -114,6 +114,10 @@ class PerServiceElection:
             soonest = until if soonest is None else min(soonest, until)
         return soonest
 
+    def covers(self, vip: Vip, lease: LeaseKey) -> bool:
+        """Not at once by that of a Service that came to share the address, see `granted`."""
+        return lease in self._grants.under(vip)
+
     def elsewhere(self, vip: Vip) -> bool:
         """Does another node hold one of its Leases?"""
         return any(self._pool.standing(lease) is Standing.OTHERS for lease in self._grants.required(vip))

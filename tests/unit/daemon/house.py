@@ -57,6 +57,7 @@ class FakeElector:
         self.doubts = 0
         self.mute = set()
         self.held_elsewhere = set()
+        self.leases = set()  # by which every VIP is held
         self.proven = {}  # VIP -> what is written of it with its ownership
         self.blocked = ""
 
@@ -75,6 +76,9 @@ class FakeElector:
 
     def had(self, vip):
         return self.proven.get(vip)
+
+    def covers(self, vip, lease):
+        return lease in self.leases
 
     def peer_macs(self):
         return {b"\2\0\0\0\0\x0b"}
@@ -193,6 +197,7 @@ class House:
             hosts=hosts if self.updates else None,
             events=self.events,
             speaks=self.wires.speaks,
+            covers=self.wires.covers,
             clock=self.clock,
             answers_for_others=lambda: not self.strict_arp,
         )
