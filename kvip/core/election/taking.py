@@ -22,6 +22,7 @@ from kvip.core.election.state import (
     free_to_send,
     longest_s,
     refuses,
+    remembering,
     replace,
     with_slot,
 )
@@ -93,8 +94,8 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
         state, op, again = _confirm_dead(state, holder, slot.listed_since.get(holder, now), now)
         ops += [op] if op is not None else []
         look_at = min(look_at, again)
-    if waiting - state.dead:
-        takes = {vip for vip in takes if slot.record is None or slot.record.holder.get(vip) in state.dead | {None}}
+    if waiting - state.dead.keys():
+        takes = {vip for vip in takes if slot.record is None or slot.record.holder.get(vip) in {*state.dead, None}}
     if slot.record is not None and not slot.record.intact and now < slot.free_from:
         # Upon our write the others would believe all that it says.
         return Choice(state=state, ops=tuple(ops), look_at=slot.free_from)
@@ -173,13 +174,13 @@ def _confirm_dead(state: State, holder: str, listed_since: float, now: float) ->
     node = node_of(holder)
     member = state.members.get(node)
     if holder in state.retired:
-        return replace(state, dead=state.dead | {holder}), None, now
+        return replace(state, dead=remembering(state, state.dead, holder)), None, now
     if member is not None and ended(member, holder):
         if member.read_at >= max(over_at(member), listed_since):
-            return replace(state, dead=state.dead | {holder}), None, now
+            return replace(state, dead=remembering(state, state.dead, holder)), None, now
     elif member is not None and member.read_at >= max(dead_at(member, fresh_since=state.fresh_since), listed_since):
         if member.beat is None:
-            return replace(state, dead=state.dead | {holder}), None, now
+            return replace(state, dead=remembering(state, state.dead, holder)), None, now
         return _send(state, renewal.kill(state, member.beat, now), now)
     name = heartbeat.name_of(node)
     known = member.beat.version if member is not None and member.beat is not None else ""
