@@ -244,6 +244,7 @@ class ClaimsLoop:
             able=demand.able(vip),
             shown=demand.shown(vip),
             held=demand.held(vip),
+            unasked=demand.unasked(vip),
             leaning=demand.leaning(vip),
         )
 

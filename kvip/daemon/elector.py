@@ -34,6 +34,9 @@ class Demand(Protocol):
     def shown(self, vip: Vip) -> bool:
         """Does the status of some Service show that somebody held it before, or is that not known yet (unsynced)?"""
 
+    def unasked(self, vip: Vip) -> bool:
+        """Has the segment to be asked for it here, although a kvip held it before?"""
+
     def leaning(self, vip: Vip) -> Leaning:
         """Which nodes could hold it, and which are to hold it rather than others: for the order of taking, never to exclude."""
 

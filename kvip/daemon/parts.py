@@ -222,6 +222,7 @@ class Parts:
             guard=self.guard,
             firewall=self.firewall,
             announces=self.announcer.announces,
+            unasked=lambda vip, link: self.disputes.probing.in_doubt(vip, link),
             on_node_changed=lambda: self.wires.demand_changed(self.ledger.vips()),
             nics=self.nics,
         )

@@ -60,10 +60,16 @@ class Probing:
         if self._last.get(vip, link.name) != link.name:
             del self._last[vip]
             self.doubt(vip)
-        before = self._succeeds(vip)
-        if self._free.get(vip) == (before, link.name):
+        if self._found_free(vip, link):
             return False
-        return bool(before) or vip in self._doubted or not self._had(vip)
+        return bool(self._succeeds(vip)) or vip in self._doubted or not self._had(vip)
+
+    def in_doubt(self, vip: Vip, link: Link) -> bool:
+        """Is the segment to be asked although a kvip held the VIP before?"""
+        return self._watch is not None and vip in self._doubted and not self._found_free(vip, link)
+
+    def _found_free(self, vip: Vip, link: Link) -> bool:
+        return self._free.get(vip) == (self._succeeds(vip), link.name)
 
     def first(self, vip: Vip) -> bool:
         """Is the next bind the first of this assignment, and nothing speaks against the address so far?"""

@@ -12,7 +12,7 @@ from lab.cluster import Cluster, now, wait
 from lab.lan import CLIENT, Lan
 from lab.netns import LabError
 from lab.prober import Prober
-from lab.scene import NO_GAP_S
+from lab.scene import LEASE_S, NO_GAP_S
 from lab.segment import SecondSegment
 
 ONE, ONE6 = "10.10.0.200", "fd00:10::200"
@@ -147,6 +147,24 @@ def test_on_another_segment_it_is_asked_for_before_it_is_bound(cluster: Cluster,
             name_nic(cluster, "web", "eth1")
             assert second.wait_answer(ONE, segment.mac(node), timeout_s=MOVED_S)
             assert [prober.report(ONE).two_answers_s for prober in (first, second)] == [0, 0]
+
+
+def test_who_takes_over_from_a_node_that_found_it_in_use_there_asks_as_well(cluster: Cluster, lan: Lan, stranger: str) -> None:
+    with SecondSegment(lan, "n1", "n2", stranger) as segment:
+        lan.run(stranger, "ip", "addr", "add", f"{ONE}/32", "dev", "eth1")
+        uid = cluster.create("web", ONE)
+        former = on(cluster, ONE, "eth0")
+        other = next(name for name in cluster.nodes if name != former)
+        with asking(lan, "eth1", ONE) as prober:
+            assert prober.wait_answer(ONE, segment.mac(stranger), timeout_s=3)
+            name_nic(cluster, "web", "eth1")
+            told(cluster, uid, "VIPConflict", ONE, segment.mac(stranger), "eth1", former)
+            cluster.nodes[former].kill9()
+            told(cluster, uid, "VIPConflict", ONE, segment.mac(stranger), "eth1", other, timeout_s=LEASE_S + 3)
+            time.sleep(1.0)
+            assert places(cluster, ONE) == []
+            report = prober.report(ONE)
+            assert (set(report.macs), report.two_answers_s) == ({segment.mac(stranger)}, 0)
 
 
 def test_a_node_without_the_nic_is_no_candidate(cluster: Cluster, lan: Lan) -> None:

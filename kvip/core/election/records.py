@@ -107,8 +107,10 @@ def claim(
     duration_s: float,
     before: Record | None,
     proven: frozenset[Vip] = frozenset(),
+    asking: frozenset[Vip] = frozenset(),
 ) -> tuple[LeaseSpec, dict[str, str]]:
-    """Spec and annotations of a record with these claims, upon what was there `before`. `proven`: VIPs that the writer has bound.
+    """Spec and annotations of a record with these claims, upon what was there `before`. `proven`: VIPs that the writer has bound; `asking`:
+    VIPs that it has to ask the segment for, on another NIC say, before it binds them.
 
     A VIP that `before` does not list is unproven, and stays so from holder to holder until one of them has bound it.
 
@@ -122,7 +124,7 @@ def claim(
     mark = seal(writer=writer, sequence=0, base=base, uid=uid, content=text)
     listed = {vip for vips in full.values() for vip in vips}
     known, unproven = (before.holder.keys(), before.unproven) if before is not None else (set(), frozenset())
-    asked = sorted(((listed - known) | (listed & unproven)) - proven)
+    asked = sorted(((listed - known) | (listed & (unproven | asking))) - proven)
     notes = {CLAIMS: text, COUNT: str(count), WRITTEN: mark, **({UNPROVEN: msgspec.json.encode(asked).decode()} if asked else {})}
     return spec, {**(before.foreign if before is not None else {}), **notes}
 

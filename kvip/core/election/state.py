@@ -34,6 +34,8 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     able: bool | None
     shown: bool = False
     held: bool = False
+    unasked: bool = False
+    """Here the segment has to be asked for it, although a kvip held it before: it goes to another NIC, say."""
     leaning: Leaning = ALIKE
 
 

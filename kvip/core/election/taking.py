@@ -70,7 +70,8 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     mine = frozenset(slot.record.claims.get(state.incarnation, ())) if slot.record is not None else frozenset()
     off = frozenset(vip for vip in slot.leaving if not _want(slot, vip).held)
     proven = frozenset(vip for vip in mine - slot.leaving if _want(slot, vip).held)
-    told = slot.record is None or not proven & slot.record.unproven
+    asking = frozenset(vip for vip in mine - slot.leaving - proven if _want(slot, vip).unasked)
+    told = slot.record is None or not (proven & slot.record.unproven or asking - slot.record.unproven)
     look_at = now + POLL_S if slot.leaving else NEVER
     takes: set[Vip] = set()
     waiting: set[str] = set()
@@ -104,7 +105,7 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     ready_at = free_to_send(state, records.name_of(number), now)
     if ready_at is None or ready_at > now:
         return Choice(state=state, ops=tuple(ops), look_at=min(look_at, ready_at or NEVER))
-    state, write = _write(state, slot, scene, takes=frozenset(takes), off=off, proven=proven, now=now)
+    state, write = _write(state, slot, scene, takes=frozenset(takes), off=off, proven=proven, asking=asking, now=now)
     return Choice(state=state, ops=(*ops, write), look_at=look_at)
 
 
@@ -199,11 +200,20 @@ def _send(state: State, op: Op, now: float) -> tuple[State, Op | None, float]:
 
 
 def _write(
-    state: State, slot: Slot, scene: Scene, *, takes: frozenset[Vip], off: frozenset[Vip], proven: frozenset[Vip], now: float
+    state: State,
+    slot: Slot,
+    scene: Scene,
+    *,
+    takes: frozenset[Vip],
+    off: frozenset[Vip],
+    proven: frozenset[Vip],
+    asking: frozenset[Vip],
+    now: float,
 ) -> tuple[State, Op]:
     """The record as it is to be: what we take and keep, and what others hold; what the dead held and nobody asks for is dropped.
 
-    `proven`: what is bound here."""
+    `proven`: what is bound here; `asking`: what has to be asked for before it is.
+    """
     record = slot.record
     claims: dict[str, tuple[Vip, ...]] = {}
     for incarnation, vips in (record.claims if record is not None else {}).items():
@@ -215,7 +225,13 @@ def _write(
         if heir:
             claims[heir] = (*claims.get(heir, ()), vip)
     spec, notes = records.claim(
-        claims, state.incarnation, count=state.count or 0, duration_s=state.timers.lease_duration_s, before=record, proven=proven
+        claims,
+        state.incarnation,
+        count=state.count or 0,
+        duration_s=state.timers.lease_duration_s,
+        before=record,
+        proven=proven,
+        asking=asking,
     )
     version, uid, labels = (record.version, record.uid, record.labels) if record is not None else ("", "", {})
     op = Op(

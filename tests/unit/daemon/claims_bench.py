@@ -107,6 +107,7 @@ class Hands:
         self.clock = clock
         self.wanted = set(vips)
         self.unable = set()
+        self.unsure = set()
         self.bound = set()
         self.armed = []
         self.fences = []
@@ -126,6 +127,9 @@ class Hands:
 
     def held(self, vip):
         return vip in self.bound
+
+    def unasked(self, vip):
+        return vip in self.unsure
 
     def shown(self, vip):
         return False

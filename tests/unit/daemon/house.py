@@ -105,6 +105,7 @@ class NoQuestions:
         self.unasked = set()
         self.taken = set()
         self.forgotten = []
+        self.doubted = set()
         self.asked = []
         self.known = set()
 
@@ -113,6 +114,9 @@ class NoQuestions:
 
     def unprobed(self, vip, link):
         return vip in self.unasked
+
+    def in_doubt(self, vip, link):
+        return vip in self.doubted
 
     def forget(self, vip):
         self.forgotten.append(vip)
@@ -252,6 +256,7 @@ class House:
             guard=self.guard,
             firewall=self.firewall,
             announces=self.announcer.announces,
+            unasked=self.asking.in_doubt,
             on_node_changed=lambda: self.wires.demand_changed(self.ledger.vips()),
             nics=self.nics,
         )

@@ -285,6 +285,21 @@ def test_a_vip_that_goes_to_another_nic_is_asked_for_there_though_it_was_held(be
     assert bench.watch.asked == [[VIP]] * 3
 
 
+def test_only_what_a_kvip_held_elsewhere_is_in_doubt_and_only_until_nobody_answers(bench):
+    async def story(probing):
+        assert not probing.in_doubt(VIP, ETH0), "a first assignment is none"
+        bench.had, bench.homes = {VIP}, {VIP: ETH0}
+        assert not probing.unprobed(VIP, ETH0)
+        assert probing.unprobed(VIP, ETH1)
+        bench.homes = {}
+        assert probing.in_doubt(VIP, ETH1)
+        probing.ask([VIP], ETH1)
+        await asyncio.sleep(1)
+        assert not probing.in_doubt(VIP, ETH1)
+
+    bench.play(story)
+
+
 def test_silence_on_one_nic_says_nothing_of_another(bench):
     async def story(probing):
         probing.ask([VIP], ETH0)

@@ -168,6 +168,7 @@ class Node:
             able=vip in self.asked and vip in self.able,
             shown=vip in self.world.shown,
             held=vip in self.bound,
+            unasked=vip in self.world.moved,
             leaning=self.world.leaning,
         )
 

@@ -83,6 +83,25 @@ def test_a_vip_that_is_given_to_another_goes_as_unproven_as_it_was():
     assert unproven(world) == {vip}
 
 
+def test_what_its_holder_has_to_ask_for_again_is_unproven_again_until_it_is_bound():
+    """It goes to another segment, say, and has left the first one already."""
+    world, a, b = settled("a", "b", vips=2)
+    moving, _ = world.vips
+    world.moved, world.taken = {moving}, {moving}
+    a.bound.discard(moving)
+    a.soon()
+    world.run(P)
+    assert unproven(world) == {moving}
+    a.kill()
+    world.until(lambda: set(world.vips) == claims.permits(b.state), limit_s=2 * D)
+    assert unproven(world) == {moving}
+    world.moved, world.taken = set(), set()
+    b.soon()
+    world.until(lambda: b.acts() == set(world.vips), limit_s=1.0)
+    world.run(P)
+    assert unproven(world) == set()
+
+
 @pytest.mark.parametrize("how", ["blank", "touch"])
 def test_a_record_that_somebody_changed_proves_nothing_until_its_holders_wrote_it_again(how):
     world, _, b = settled("a", "b")
