@@ -107,7 +107,6 @@ class Hands:
         self.clock = clock
         self.wanted = set(vips)
         self.unable = set()
-        self.unsure = set()
         self.bound = set()
         self.armed = []
         self.fences = []
@@ -129,7 +128,7 @@ class Hands:
         return vip in self.bound
 
     def unasked(self, vip):
-        return vip in self.unsure
+        return False
 
     def shown(self, vip):
         return False
