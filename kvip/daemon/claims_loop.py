@@ -127,7 +127,7 @@ class ClaimsLoop:
     def had(self, vip: Vip) -> bool:
         """By the VIP's record: it goes with the VIP from holder to holder, whoever writes the status."""
         record = self._record(vip)
-        return record is not None and vip in record.holder and vip not in record.unproven
+        return record is not None and record.proves(vip)
 
     def _record(self, vip: Vip) -> records.Record | None:
         slot = self._state.slots.get(records.number_of(vip, self._state.count)) if self._state.count else None

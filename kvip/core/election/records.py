@@ -48,6 +48,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     foreign: dict[str, str] = {}
     labels: dict[str, str] = {}
 
+    def proves(self, vip: Vip) -> bool:
+        """Is a kvip known to have bound this VIP?"""
+        return self.intact and vip in self.holder and vip not in self.noted
+
     @property
     def unproven(self) -> frozenset[Vip]:
         """The VIPs that no kvip is known to have bound: some other host may have the address. What somebody else wrote proves nothing."""

@@ -110,7 +110,8 @@ def test_a_record_that_somebody_changed_proves_nothing_until_its_holders_wrote_i
 
     def proven():
         record = b.state.slots[number].record
-        return vip in record.holder and vip not in record.unproven
+        assert record.proves(vip) is (vip in record.holder and vip not in record.unproven)
+        return record.proves(vip)
 
     assert proven()
     getattr(world.server, how)(records.name_of(number))
