@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable
 
+from kvip.core.election.services import LeaseKey
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
 from kvip.daemon.guard import GROUP
@@ -41,6 +42,10 @@ class Bystander:
         """Never."""
         return None
 
+    def covers(self, vip: Vip, lease: LeaseKey) -> bool:
+        """Nothing is held here."""
+        return False
+
     def elsewhere(self, vip: Vip) -> bool:
         """If anybody holds it, another one."""
         return True
@@ -48,6 +53,10 @@ class Bystander:
     def succeeds(self, vip: Vip) -> str:
         """Nothing is bound here."""
         return ""
+
+    def had(self, vip: Vip) -> bool | None:
+        """Nothing is bound here."""
+        return None
 
     def holder(self, vip: Vip) -> str:
         """Not known: no Lease is read."""

@@ -16,6 +16,7 @@ from kvip.core.election import claims, records
 from kvip.core.election.heartbeat import About, node_of
 from kvip.core.election.lease import Timers
 from kvip.core.election.members import over
+from kvip.core.election.services import LeaseKey
 from kvip.core.election.state import Op, Slot, State, Want, fresh, own_name, permitted, replace, valid, valid_until
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
@@ -105,6 +106,10 @@ class ClaimsLoop:
         """Until when this node may bind and announce the VIP; None = it may not."""
         return self.valid_until if vip in self._mine else None
 
+    def covers(self, vip: Vip, lease: LeaseKey) -> bool:
+        """Services have none."""
+        return False
+
     def elsewhere(self, vip: Vip) -> bool:
         """Does another incarnation that may live hold the VIP, as far as is known?"""
         state = self._state
@@ -116,9 +121,17 @@ class ClaimsLoop:
 
     def holder(self, vip: Vip) -> str:
         """The incarnation that the VIP's record names."""
-        state = self._state
-        slot = state.slots.get(records.number_of(vip, state.count)) if state.count else None
-        return slot.record.holder.get(vip, "") if slot is not None and slot.record is not None else ""
+        record = self._record(vip)
+        return record.holder.get(vip, "") if record is not None else ""
+
+    def had(self, vip: Vip) -> bool:
+        """By the VIP's record: it goes with the VIP from holder to holder, whoever writes the status."""
+        record = self._record(vip)
+        return record is not None and record.proves(vip)
+
+    def _record(self, vip: Vip) -> records.Record | None:
+        slot = self._state.slots.get(records.number_of(vip, self._state.count)) if self._state.count else None
+        return slot.record if slot is not None else None
 
     def succeeds(self, vip: Vip) -> str:
         """Only kvip has heartbeats."""
@@ -231,6 +244,7 @@ class ClaimsLoop:
             able=demand.able(vip),
             shown=demand.shown(vip),
             held=demand.held(vip),
+            unasked=demand.unasked(vip),
             leaning=demand.leaning(vip),
         )
 

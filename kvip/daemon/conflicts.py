@@ -92,9 +92,10 @@ class ConflictWatch:
         return self._standings.get(vip, NOTHING_KNOWN).mac or None
 
     def may_bind(self, vip: Vip) -> bool:
-        """False while a host that answered a probe has the address. A conflict that began while holding forbids nothing."""
+        """False while a host that answered a probe has the address, on the VIP's segment. A conflict that began while holding forbids
+        nothing."""
         standing = self._standings.get(vip, NOTHING_KNOWN)
-        return not (standing.mac and standing.before_binding)
+        return not (standing.mac and standing.before_binding and self._belongs(vip, standing.index))
 
     async def probe(self, vips: Sequence[Vip], link: Link) -> dict[Vip, bytes]:
         """Who has, claims, or at the same time asks for these addresses on this NIC: VIP -> MAC; only VIPs with an answer are in it.
@@ -206,7 +207,7 @@ class ConflictWatch:
         for vip, standing in tuple(self._standings.items()):
             if conflict.idle(standing, now=now):
                 del self._standings[vip]
-            elif standing.mac and not self._wanted(vip):
+            elif standing.mac and not (self._wanted(vip) and self._belongs(vip, standing.index)):
                 self._standings[vip], _ = conflict.dropped(standing)
         for segment in self._segments.values():
             segment.count_lost()

@@ -13,7 +13,7 @@ from kvip.clock import Clock
 from kvip.core.election.placement import Leaning
 from kvip.core.election.services import LeaseKey
 from kvip.core.facts import Facts
-from kvip.core.model import Vip
+from kvip.core.model import Link, Vip
 from kvip.daemon.desire import Desire
 from kvip.daemon.firewall import Firewall
 from kvip.daemon.guard import Guard
@@ -39,6 +39,7 @@ class NodeDemand:
         guard: Guard,
         firewall: Firewall,
         announces: Callable[[Vip], bool],
+        unasked: Callable[[Vip, Link], bool],
         on_node_changed: Callable[[], None],
         nics: Nics,
     ) -> None:
@@ -48,6 +49,7 @@ class NodeDemand:
         self._guard = guard
         self._firewall = firewall
         self._announces = announces
+        self._unasked = unasked
         self._on_node_changed = on_node_changed
         self._nics = nics
         self._lost_at: dict[str, float | None] = {}
@@ -86,6 +88,11 @@ class NodeDemand:
     def shown(self, vip: Vip) -> bool:
         """Does a Service's status show an earlier holder, or is that not known yet?"""
         return self._desire.shown(vip)
+
+    def unasked(self, vip: Vip) -> bool:
+        """Has the segment to be asked for it here, although a kvip held it before?"""
+        link = self._nics.link(vip)
+        return link is not None and self._unasked(vip, link)
 
     def leaning(self, vip: Vip) -> Leaning:
         """Which nodes are to take the VIP first."""

@@ -191,7 +191,7 @@ class Desire:
     def _is_up(self, wish: Wish, vip: Vip) -> bool:
         """Is the VIP announced, here or elsewhere as the Service's status shows (where a holder wrote that)?"""
         service = self._services.store.get(wish.key) if not wish.from_status else None
-        return self._publisher.announces(vip) or (service is not None and any(entry.ip == vip for entry in service.ingress))
+        return self._publisher.announces_for(vip, wish.key) or (service is not None and any(entry.ip == vip for entry in service.ingress))
 
     def _sharers(self, vips: Iterable[Vip]) -> set[ServiceKey]:
         """Other Services of these VIPs whose lot may have changed with them."""
@@ -281,6 +281,11 @@ class Desire:
     def leases(self, vip: Vip) -> tuple[LeaseKey, ...]:
         """The Leases of the Services that may claim the VIP, that of the oldest Service first."""
         return tuple(dict.fromkeys(wish.lease for wish in self._sharing.claimants(vip)))
+
+    def lease(self, service: ServiceKey) -> LeaseKey:
+        """The Lease that a Service hangs on; "" = it has none of its own."""
+        wish = self._sharing.wish(service)
+        return wish.lease if wish is not None else LeaseKey("")
 
     def nic_claims(self, vip: Vip) -> list[NicChoice | None]:
         """What the Services of a VIP say of its NIC, oldest first."""

@@ -66,8 +66,9 @@ class Disputes:
         )
         self.probing = Probing(
             self.watch if probes else None,
-            shown=desire.shown,
+            had=self._had,
             succeeds=lambda vip: elector().succeeds(vip),
+            home=facts.home,
             claimed=lambda vip: bool(desire.ledger.claimants(vip)),
             on_answer=look_at,
         )
@@ -83,6 +84,11 @@ class Disputes:
             home = self._facts.home(vip)
             self._publisher.duplicate(vip, nic=home.name if home is not None else self._nics.placed(vip).nic)
             self._look_at((vip,))
+
+    def _had(self, vip: Vip) -> bool:
+        """Is it known that a kvip held the VIP before? The status tells where nothing better does: anybody may write it."""
+        had = self._elector().had(vip)
+        return self._desire.shown(vip) if had is None else had
 
     def _ours(self, vip: Vip) -> bool:
         """Asked for, and permitted or announced here: a conflict that was handed over with the VIP is no longer this node's."""

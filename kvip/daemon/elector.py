@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from kvip.core.election.placement import Leaning
+from kvip.core.election.services import LeaseKey
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
 from kvip.daemon.guard import GROUP
@@ -32,6 +33,9 @@ class Demand(Protocol):
 
     def shown(self, vip: Vip) -> bool:
         """Does the status of some Service show that somebody held it before, or is that not known yet (unsynced)?"""
+
+    def unasked(self, vip: Vip) -> bool:
+        """Has the segment to be asked for it here, although a kvip held it before?"""
 
     def leaning(self, vip: Vip) -> Leaning:
         """Which nodes could hold it, and which are to hold it rather than others: for the order of taking, never to exclude."""
@@ -90,6 +94,9 @@ class Elector(Protocol):
     def permit(self, vip: Vip) -> float | None:
         """Until when this node may bind and announce the VIP; None = it may not. Checked against the clock at every call."""
 
+    def covers(self, vip: Vip, lease: LeaseKey) -> bool:
+        """Is this one of the Leases of Services by which the VIP is held here?"""
+
     def elsewhere(self, vip: Vip) -> bool:
         """Does another node hold the VIP, as far as is known?"""
 
@@ -98,6 +105,9 @@ class Elector(Protocol):
 
         "" = nobody; another value after each such holder (PROTOCOL G1).
         """
+
+    def had(self, vip: Vip) -> bool | None:
+        """Did a kvip have the VIP bound before, by what is written of its ownership? None = this election writes nothing of that."""
 
     def holder(self, vip: Vip) -> str:
         """Who holds the VIP, as far as is known, dead or alive: an identity as the Leases spell it; "" = nobody. For readers."""

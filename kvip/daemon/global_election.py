@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from kvip import metrics
 from kvip.clock import Clock
 from kvip.core.election.lease import Timers, held_elsewhere, observed
+from kvip.core.election.services import LeaseKey
 from kvip.core.model import Incarnation, Uid, Vip
 from kvip.core.objects import Lease
 from kvip.daemon.elector import Wires
@@ -103,6 +104,10 @@ class GlobalElection:
         """The Lease covers every VIP, so `vip` only names what is asked."""
         return self._loop.valid_until
 
+    def covers(self, vip: Vip, lease: LeaseKey) -> bool:
+        """Services have none."""
+        return False
+
     def elsewhere(self, vip: Vip) -> bool:
         """Does another node hold the Lease?"""
         return held_elsewhere(self._loop.election)
@@ -110,6 +115,10 @@ class GlobalElection:
     def succeeds(self, vip: Vip) -> str:
         """Who is no kvip and held the Lease before."""
         return self._loop.succeeds
+
+    def had(self, vip: Vip) -> bool | None:
+        """The Lease says nothing of single VIPs."""
+        return None
 
     def holder(self, vip: Vip) -> str:
         """Who holds the Lease."""

@@ -184,6 +184,7 @@ class Parts:
             hosts=build_host_notes(self),
             events=self.events,
             speaks=self.wires.speaks,
+            covers=self.wires.covers,
             clock=self.clock,
             answers_for_others=lambda: any(map(answers_for_others, self.nics.announcing())),
         )
@@ -221,6 +222,7 @@ class Parts:
             guard=self.guard,
             firewall=self.firewall,
             announces=self.announcer.announces,
+            unasked=lambda vip, link: self.disputes.probing.in_doubt(vip, link),
             on_node_changed=lambda: self.wires.demand_changed(self.ledger.vips()),
             nics=self.nics,
         )

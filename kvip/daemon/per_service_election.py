@@ -114,6 +114,10 @@ class PerServiceElection:
             soonest = until if soonest is None else min(soonest, until)
         return soonest
 
+    def covers(self, vip: Vip, lease: LeaseKey) -> bool:
+        """Not at once by that of a Service that came to share the address, see `granted`."""
+        return lease in self._grants.under(vip)
+
     def elsewhere(self, vip: Vip) -> bool:
         """Does another node hold one of its Leases?"""
         return any(self._pool.standing(lease) is Standing.OTHERS for lease in self._grants.required(vip))
@@ -122,6 +126,10 @@ class PerServiceElection:
         """Whoever held it before, by whichever Lease: another one after each change of hands, so that it is always asked for."""
         holds = (f"{lease}={loop.election.incarnation}" for lease in self._grants.under(vip) if (loop := self._pool.get(lease)))
         return " ".join(sorted(holds))
+
+    def had(self, vip: Vip) -> bool | None:
+        """Not written: each is asked for anew, see `succeeds`."""
+        return None
 
     def holder(self, vip: Vip) -> str:
         """Who holds its Leases; several while they are on their way to one node."""

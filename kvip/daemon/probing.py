@@ -1,8 +1,9 @@
 """Asks the segment for a VIP before its first bind, and passes on what is heard of it later.
 
 Input: VIPs to ask for, and the conflict watch's findings. Output: whether a VIP may be bound, and VIPs to look at again.
-It must not bind, announce or let go. Asked only at a first assignment, never when somebody is known to have held it before; except
-after a holder that was no kvip: nothing silences its kernel when it is killed (PROTOCOL G1).
+It must not bind, announce or let go. Asked only at a first assignment, never when a kvip is known to have held it before; except
+after a holder that was no kvip: nothing silences its kernel when it is killed (PROTOCOL G1); and on another NIC than the one on which
+this node had the VIP last: that may be another segment. On which NIC other nodes had it is not known.
 """
 
 from __future__ import annotations
@@ -27,38 +28,56 @@ class Probing:
         self,
         watch: ConflictWatch | None,
         *,
-        shown: Callable[[Vip], bool],
+        had: Callable[[Vip], bool],
         succeeds: Callable[[Vip], str],
+        home: Callable[[Vip], Link | None],
         claimed: Callable[[Vip], bool],
         on_answer: Callable[[Iterable[Vip]], None],
     ) -> None:
-        """`watch` None: probing is switched off. `shown`: had the VIP a holder before; `succeeds`: one that was no kvip, see `Elector`;
-        `claimed`: does a Service ask for it still?"""
+        """`watch` None: probing is switched off. `had`: is a kvip known to have held the VIP; `succeeds`: who held it and was no kvip, see
+        `Elector`; `home`: the NIC on which it is bound here now; `claimed`: does a Service ask for it still?"""
         self._watch = watch
-        self._shown = shown
+        self._had = had
         self._succeeds = succeeds
+        self._home = home
         self._claimed = claimed
         self._on_answer = on_answer
-        self._free: dict[Vip, str] = {}
+        self._free: dict[Vip, tuple[str, str]] = {}
+        """By VIP: whom it was to succeed, and on which NIC nobody answered."""
+        self._last: dict[Vip, str] = {}
+        """By VIP: the NIC on which it was bound here last."""
         self._doubted: set[Vip] = set()
         self._pending: set[Vip] = set()
         self._batches: asyncio.Queue[tuple[list[Vip], Link]] = asyncio.Queue()
 
-    def unprobed(self, vip: Vip) -> bool:
-        """Must the segment be asked before this VIP is bound?"""
+    def unprobed(self, vip: Vip, link: Link) -> bool:
+        """Must the segment be asked before this VIP is bound on this NIC?"""
         if self._watch is None:
             return False
-        before = self._succeeds(vip)
-        if before:
-            return self._free.get(vip) != before
-        return vip not in self._free and (vip in self._doubted or not self._shown(vip))
+        home = self._home(vip)
+        if home is not None:
+            self._last[vip] = home.name
+        if self._last.get(vip, link.name) != link.name:
+            del self._last[vip]
+            self.doubt(vip)
+        if self._found_free(vip, link):
+            return False
+        return bool(self._succeeds(vip)) or vip in self._doubted or not self._had(vip)
+
+    def in_doubt(self, vip: Vip, link: Link) -> bool:
+        """Is the segment to be asked although a kvip held the VIP before?"""
+        return self._watch is not None and vip in self._doubted and not self._found_free(vip, link)
+
+    def _found_free(self, vip: Vip, link: Link) -> bool:
+        return self._free.get(vip) == (self._succeeds(vip), link.name)
 
     def first(self, vip: Vip) -> bool:
         """Is the next bind the first of this assignment, and nothing speaks against the address so far?"""
-        return not self._shown(vip) and vip not in self._doubted
+        return not self._had(vip) and vip not in self._doubted
 
     def doubt(self, vip: Vip) -> None:
-        """The kernel found another host with this address: ask the segment before it is bound again, whoever held it before."""
+        """Ask the segment before it is bound again, whoever held it before: the kernel found another host with this address, or it goes to
+        another NIC."""
         self._doubted.add(vip)
         self._free.pop(vip, None)
 
@@ -73,10 +92,16 @@ class Probing:
             self._pending.update(fresh)
             self._batches.put_nowait((fresh, link))
 
+    def forget(self, vip: Vip) -> None:
+        """Nobody asks for it any more: the next assignment is a first one again."""
+        self._free.pop(vip, None)
+        self._last.pop(vip, None)
+        self._doubted.discard(vip)
+
     def tidy(self) -> None:
-        """Forget what nobody asks for any more: the next assignment is a first one again."""
-        self._free = {vip: after for vip, after in self._free.items() if self._claimed(vip)}
-        self._doubted = {vip for vip in self._doubted if self._claimed(vip)}
+        """Forget what nobody asks for any more, should that have been missed."""
+        for vip in [vip for vip in {*self._free, *self._last, *self._doubted} if not self._claimed(vip)]:
+            self.forget(vip)
 
     async def run(self) -> None:
         """Ask, each batch at its own time, until cancelled."""
@@ -90,7 +115,7 @@ class Probing:
         before = {vip: self._succeeds(vip) for vip in vips}
         try:
             answers = await self._watch.probe(vips, link)
-            self._free.update((vip, before[vip]) for vip in vips if vip not in answers)
+            self._free.update((vip, (before[vip], link.name)) for vip in vips if vip not in answers)
         except AnnounceError as error:
             log.warning("addresses cannot be asked for; trying again", extra={"vips": vips, "reason": str(error)})
             await asyncio.sleep(RETRY_S)

@@ -47,6 +47,7 @@ class Publisher:
 
     `status`, `hosts` None: that is not written.
     `speaks`: True while this node speaks for the Service of this UID; the others stay quiet, so that nothing is said twice.
+    `covers`: is the VIP held for this Service too? One that came to share an address may yet be what takes it from here.
     `answers_for_others`: would the kernel answer ARP on the VIPs' NIC for addresses of other NICs?
     """
 
@@ -60,12 +61,14 @@ class Publisher:
         hosts: HostNotes | None,
         events: EventWriter,
         speaks: Callable[[Uid], bool],
+        covers: Callable[[Vip, ServiceKey], bool],
         clock: Clock,
         answers_for_others: Callable[[], bool],
     ) -> None:
         self._answers_for_others = answers_for_others
         self._clock = clock
         self._speaks = speaks
+        self._covers = covers
         self._node = node
         self._ledger = ledger
         self._services = services
@@ -89,6 +92,10 @@ class Publisher:
     def announces(self, vip: Vip) -> bool:
         """Is the VIP announced from here?"""
         return vip in self._nic
+
+    def announces_for(self, vip: Vip, service: ServiceKey) -> bool:
+        """Is the VIP announced from here, and held for this Service?"""
+        return vip in self._nic and self._covers(vip, service)
 
     def stopped(self, vip: Vip) -> None:
         """The VIP is not announced from here any more."""
@@ -223,7 +230,7 @@ class Publisher:
         if self._hosts is not None:
             self._hosts.look(key, service, asked)
         gone = self._still_shown(service, uid, asked)
-        mine = sorted(vip for vip in asked if vip in self._nic)
+        mine = sorted(vip for vip in asked if self.announces_for(vip, key))
         if not mine and not self._speaks(uid) and not (gone and self._overdue(uid)):
             return
         for vip in mine:

@@ -32,14 +32,17 @@ REFUSED_AFTER = 3
 class Asking(Protocol):
     """What is known of a VIP from the segment itself."""
 
-    def unprobed(self, vip: Vip) -> bool:
-        """Must the segment be asked before this VIP is bound?"""
+    def unprobed(self, vip: Vip, link: Link) -> bool:
+        """Must the segment be asked before this VIP is bound on this NIC?"""
 
     def contested(self, vip: Vip) -> bool:
         """Does another host have this address?"""
 
     def first(self, vip: Vip) -> bool:
         """Is the next bind the first of this assignment?"""
+
+    def forget(self, vip: Vip) -> None:
+        """Nobody asks for the VIP any more."""
 
     def ask(self, vips: Iterable[Vip], link: Link) -> None:
         """Ask; the VIPs are marked dirty when the answer is known."""
@@ -150,20 +153,20 @@ class Turn:
     def _plan(self, vip: Vip, again: Again) -> tuple[diff.Action, ...]:
         permitted = self._permit(vip) is not None
         waiting = not permitted and self._waiting(vip)
-        bound = self._facts.bound(vip)
+        bound, link = self._facts.bound(vip), self._nics.link(vip)
         if waiting and bound:
             # Nothing tells when it turns out that another node has it.
             again.at(vip, self._clock.now() + WAITING_RETRY_S)
         wanted = self._desire.wanted(
             vip,
             placed=self._nics.placed(vip),
-            link=self._nics.link(vip),
+            link=link,
             permitted=permitted,
             announced=self._executor.announces(vip),
             admitted=self._guard.admitted(vip),
             guarded=self._guard.guards(vip),
             waiting=waiting,
-            unprobed=self._asking.unprobed(vip),
+            unprobed=link is not None and self._asking.unprobed(vip, link),
             contested=self._asking.contested(vip),
             dad=self._dad and is_ipv6(vip) and self._asking.first(vip),
             secured=self._firewall.secured(vip),
@@ -171,6 +174,7 @@ class Turn:
         )
         if not wanted.claimed:
             self._failures.pop(vip, None)
+            self._asking.forget(vip)
         return diff.plan(wanted, bound, now=self._clock.now(), lifetime_s=self._lifetime_s())
 
     def _judge(self, result: Done, again: Again) -> None:

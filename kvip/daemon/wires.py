@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from kvip.core.model import Uid, Vip
+from kvip.core.model import ServiceKey, Uid, Vip
 from kvip.daemon.guard import GROUP
 
 if TYPE_CHECKING:
@@ -64,8 +64,12 @@ class DaemonWires:
             self._parts.journal.touch()
 
     def regrouped(self, vip: Vip) -> str:
-        """A VIP that is held hangs on another lease group now."""
-        return self._parts.executor.regroup(vip)
+        """A VIP that is held hangs on another lease group now: it may be held for other Services than before."""
+        problem = self._parts.executor.regroup(vip)
+        if not problem:
+            for claimant in self._parts.ledger.claimants(vip).values():
+                self._parts.reconcile.on_service(claimant.service)
+        return problem
 
     def heard(self) -> None:
         """The API server answers again after an outage."""
@@ -76,6 +80,11 @@ class DaemonWires:
     def speaks(self, uid: Uid) -> bool:
         """Does this node speak for the Service of this UID?"""
         return self._parts.elector is not None and self._parts.elector.speaks(uid)
+
+    def covers(self, vip: Vip, service: ServiceKey) -> bool:
+        """Is a VIP that is held here held for this Service?"""
+        lease = self._parts.desire.lease(service)
+        return not lease or (self._parts.elector is not None and self._parts.elector.covers(vip, lease))
 
     def waiting(self, vip: Vip) -> bool:
         """A VIP found at start may become this node's again until others would have taken it."""

@@ -12,7 +12,7 @@ from lab.cluster import Cluster, now, wait
 from lab.lan import CLIENT, Lan
 from lab.netns import LabError
 from lab.prober import Prober
-from lab.scene import NO_GAP_S
+from lab.scene import LEASE_S, NO_GAP_S
 from lab.segment import SecondSegment
 
 ONE, ONE6 = "10.10.0.200", "fd00:10::200"
@@ -117,6 +117,54 @@ def test_an_edit_moves_the_vip_on_its_node_and_no_two_nics_answer_at_once(cluste
             assert last <= answer.at_s, "the old NIC is silent before the new one answers"
             on(cluster, ONE, nic or "eth0", node=node)
         assert first.report(ONE).macs | second.report(ONE).macs == {cluster.lan.mac(node), segment.mac(node)}, "no other node got it"
+
+
+@pytest.fixture
+def stranger(lan: Lan) -> Iterator[str]:
+    """Another machine, which answers on each NIC for the addresses of that NIC only."""
+    arp_ignore = "ipv4/conf/eth0/arp_ignore"
+    lan.ns("n3").sysctl({arp_ignore: "1"})
+    yield "n3"
+    lan.ns("n3").sysctl({arp_ignore: "0"})
+
+
+def test_on_another_segment_it_is_asked_for_before_it_is_bound(cluster: Cluster, lan: Lan, stranger: str) -> None:
+    with SecondSegment(lan, "n1", "n2", stranger) as segment:
+        lan.run(stranger, "ip", "addr", "add", f"{ONE}/32", "dev", "eth1")
+        uid = cluster.create("web", ONE)
+        node = on(cluster, ONE, "eth0")
+        with asking(lan, "eth0", ONE) as first, asking(lan, "eth1", ONE) as second:
+            assert second.wait_answer(ONE, segment.mac(stranger), timeout_s=3)
+            name_nic(cluster, "web", "eth1")
+            told(cluster, uid, "VIPConflict", ONE, segment.mac(stranger), "eth1")
+            assert first.wait_silent(ONE, for_s=0.2, timeout_s=1)
+            time.sleep(1.0)
+            assert places(cluster, ONE) == []
+            assert set(second.report(ONE).macs) == {segment.mac(stranger)}
+            name_nic(cluster, "web", None)
+            assert first.wait_answer(ONE, lan.mac(node), timeout_s=MOVED_S), "that host is no matter on the first segment"
+            lan.run(stranger, "ip", "addr", "del", f"{ONE}/32", "dev", "eth1")
+            name_nic(cluster, "web", "eth1")
+            assert second.wait_answer(ONE, segment.mac(node), timeout_s=MOVED_S)
+            assert [prober.report(ONE).two_answers_s for prober in (first, second)] == [0, 0]
+
+
+def test_who_takes_over_from_a_node_that_found_it_in_use_there_asks_as_well(cluster: Cluster, lan: Lan, stranger: str) -> None:
+    with SecondSegment(lan, "n1", "n2", stranger) as segment:
+        lan.run(stranger, "ip", "addr", "add", f"{ONE}/32", "dev", "eth1")
+        uid = cluster.create("web", ONE)
+        former = on(cluster, ONE, "eth0")
+        other = next(name for name in cluster.nodes if name != former)
+        with asking(lan, "eth1", ONE) as prober:
+            assert prober.wait_answer(ONE, segment.mac(stranger), timeout_s=3)
+            name_nic(cluster, "web", "eth1")
+            told(cluster, uid, "VIPConflict", ONE, segment.mac(stranger), "eth1", former)
+            cluster.nodes[former].kill9()
+            told(cluster, uid, "VIPConflict", ONE, segment.mac(stranger), "eth1", other, timeout_s=LEASE_S + 3)
+            time.sleep(1.0)
+            assert places(cluster, ONE) == []
+            report = prober.report(ONE)
+            assert (set(report.macs), report.two_answers_s) == ({segment.mac(stranger)}, 0)
 
 
 def test_a_node_without_the_nic_is_no_candidate(cluster: Cluster, lan: Lan) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from kvip.core.election import records
 from kvip.core.election.heartbeat import ENDED
 from kvip.core.election.learn import answers_ahead, confirm, learn, learn_all, version_of
-from kvip.core.election.state import Op, State, look_again, own_name, replace
+from kvip.core.election.state import Op, State, look_again, own_name, remembering, replace
 from kvip.core.objects import Lease
 
 FIRST_PAUSE_S = 0.1
@@ -62,7 +62,7 @@ def answered(state: State, op: Op, answer: Answer, *, now: float) -> State:
     if op.purpose == "renew" and current:
         state = confirm(state, sequence=op.sequence, sent_at=op.sent_at, now=now)
     if op.purpose == "kill":
-        state = replace(state, dead=state.dead | {_victim(op)})
+        state = replace(state, dead=remembering(state, state.dead, _victim(op)))
     return _look_on(state, op)
 
 

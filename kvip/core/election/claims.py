@@ -30,6 +30,7 @@ from kvip.core.election.state import (
     fresh,
     look_again,
     permitted,
+    remembering,
     replace,
     valid,
     valid_until,
@@ -106,7 +107,7 @@ def fenced(state: State, incarnation: Incarnation) -> State:
         replace(
             state,
             incarnation=incarnation,
-            retired=state.retired | {str(state.incarnation)},
+            retired=remembering(state, state.retired, state.incarnation),
             renewed_until=None,
             renewed_at=float("-inf"),
             valid_since=NEVER,
@@ -122,7 +123,7 @@ def fenced(state: State, incarnation: Incarnation) -> State:
 
 def trust(state: State, incarnation: Incarnation) -> State:
     """A predecessor on this node that is known to be dead (PROTOCOL R7)."""
-    return look_again(replace(state, retired=state.retired | {str(incarnation)}))
+    return look_again(replace(state, retired=remembering(state, state.retired, incarnation)))
 
 
 def demanded(state: State, wants: Mapping[Vip, Want], *, now: float) -> State:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -20,9 +20,11 @@ PREFIX = "kvip-claims-"
 CLUSTER = "kvip-cluster"
 CLAIMS = "kvip.io/claims"
 """JSON: incarnation -> the VIPs it holds."""
+UNPROVEN = "kvip.io/unproven"
+"""JSON: the VIPs listed here that were taken although nobody of kvip is known to have held them, and that nobody has bound since."""
 COUNT = "kvip.io/records"
 """Over how many records the VIPs are spread; decided once for a cluster."""
-OWN_ANNOTATIONS = frozenset({CLAIMS, COUNT, WRITTEN})
+OWN_ANNOTATIONS = frozenset({CLAIMS, UNPROVEN, COUNT, WRITTEN})
 DEFAULT_COUNT = 64
 MOST_RECORDS = 4096
 
@@ -41,8 +43,19 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     claims: dict[str, tuple[Vip, ...]]
     holder: dict[Vip, str]
     """The same the other way round."""
+    noted: frozenset[Vip] = frozenset()
+    """What is noted as unproven."""
     foreign: dict[str, str] = {}
     labels: dict[str, str] = {}
+
+    def proves(self, vip: Vip) -> bool:
+        """Is a kvip known to have bound this VIP?"""
+        return self.intact and vip in self.holder and vip not in self.noted
+
+    @property
+    def unproven(self) -> frozenset[Vip]:
+        """The VIPs that no kvip is known to have bound: some other host may have the address. What somebody else wrote proves nothing."""
+        return self.noted & self.holder.keys() if self.intact else frozenset(self.holder)
 
 
 def number_of(vip: Vip, count: int) -> int:
@@ -84,13 +97,26 @@ def parse(lease: Lease) -> Record:
         duration_s=float(lease.spec.lease_duration_seconds or 0),
         claims=claims if readable and claims is not None else {},
         holder=holder if readable else {},
+        noted=_noted(notes.get(UNPROVEN, "[]"), holder),
         foreign={key: value for key, value in notes.items() if key not in OWN_ANNOTATIONS},
         labels=labels,
     )
 
 
-def claim(claims: Claims, writer: Incarnation, *, count: int, duration_s: float, before: Record | None) -> tuple[LeaseSpec, dict[str, str]]:
-    """Spec and annotations of a record with these claims, upon what was there `before`.
+def claim(
+    claims: Claims,
+    writer: Incarnation,
+    *,
+    count: int,
+    duration_s: float,
+    before: Record | None,
+    proven: frozenset[Vip] = frozenset(),
+    asking: frozenset[Vip] = frozenset(),
+) -> tuple[LeaseSpec, dict[str, str]]:
+    """Spec and annotations of a record with these claims, upon what was there `before`. `proven`: VIPs that the writer has bound; `asking`:
+    VIPs that it has to ask the segment for, on another NIC say, before it binds them.
+
+    A VIP that `before` does not list is unproven, and stays so from holder to holder until one of them has bound it.
 
     The holder that `kubectl get lease` shows is for readers only: each node with the number of VIPs it holds by this record.
     """
@@ -100,7 +126,11 @@ def claim(claims: Claims, writer: Incarnation, *, count: int, duration_s: float,
     longest_s = max(duration_s, before.duration_s if before is not None and set(full) - {writer} else 0.0)
     spec = LeaseSpec(holder_identity=shown_holder(full), lease_duration_seconds=math.ceil(longest_s))
     mark = seal(writer=writer, sequence=0, base=base, uid=uid, content=text)
-    return spec, {**(before.foreign if before is not None else {}), CLAIMS: text, COUNT: str(count), WRITTEN: mark}
+    listed = {vip for vips in full.values() for vip in vips}
+    known, unproven = (before.holder.keys(), before.unproven) if before is not None else (set(), frozenset())
+    asked = sorted(((listed - known) | (listed & (unproven | asking))) - proven)
+    notes = {CLAIMS: text, COUNT: str(count), WRITTEN: mark, **({UNPROVEN: msgspec.json.encode(asked).decode()} if asked else {})}
+    return spec, {**(before.foreign if before is not None else {}), **notes}
 
 
 def cluster(count: int) -> tuple[LeaseSpec, dict[str, str]]:
@@ -111,6 +141,14 @@ def cluster(count: int) -> tuple[LeaseSpec, dict[str, str]]:
 def shown_holder(claims: Mapping[str, list[Vip]]) -> str:
     """`node (3)`, or several with commas, for readers."""
     return ", ".join(f"{node_of(incarnation)} ({len(vips)})" for incarnation, vips in sorted(claims.items()))
+
+
+def _noted(text: str, listed: Iterable[Vip]) -> frozenset[Vip]:
+    """What cannot be read proves nothing."""
+    try:
+        return msgspec.json.decode(text, type=frozenset[Vip])
+    except msgspec.MsgspecError:
+        return frozenset(listed)
 
 
 def _claims(text: str) -> dict[str, tuple[Vip, ...]] | None:

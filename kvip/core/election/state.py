@@ -21,6 +21,8 @@ from kvip.core.objects import LeaseSpec, ObjectMeta
 
 replace = msgspec.structs.replace
 NEVER = float("inf")
+KEPT_UNNAMED = 64
+"""So many of the latest incarnations that are over are remembered though no Lease names them: a late write may still bring one back."""
 ALL = "*"
 """Stands for the name of a Lease in a list of all of them."""
 
@@ -32,6 +34,8 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     able: bool | None
     shown: bool = False
     held: bool = False
+    unasked: bool = False
+    """Here the segment has to be asked for it, although a kvip held it before: it goes to another NIC, say."""
     leaning: Leaning = ALIKE
 
 
@@ -103,10 +107,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """`kvip-cluster` as last seen; None = there is none."""
     members: dict[str, Member] = {}
     slots: dict[int, Slot] = {}
-    dead: frozenset[str] = frozenset()
-    """Incarnations that can never act again."""
-    retired: frozenset[str] = frozenset()
-    """Former incarnations of this very daemon, or of a predecessor known to be dead."""
+    dead: dict[str, None] = {}
+    """Incarnations that can never act again, see `remembering`."""
+    retired: dict[str, None] = {}
+    """Former incarnations of this very daemon, or of a predecessor known to be dead, see `remembering`."""
     refusals: dict[Vip, Refusal] = {}
     longest_s: float = 0.0
     """The longest lease duration seen."""
@@ -227,6 +231,20 @@ def attempt_s(state: State, now: float) -> float:
     cap_s = max(timers.retry_period_s, (timers.renew_deadline_s - timers.retry_period_s) / 2)
     until = valid_until(state)
     return cap_s if until is None else max(0.05, min(cap_s, until - now))
+
+
+def remembering(state: State, known: Mapping[str, None], incarnation: str) -> dict[str, None]:
+    """An incarnation that is over, with those known before; what no Lease names any more is forgotten, but for the latest.
+
+    Who is over is only ever asked of an incarnation that a record or a heartbeat names. Should a late write name one again that was
+    forgotten, it has to be found dead as any other.
+    """
+    latest = list({**{each: None for each in known if each != incarnation}, incarnation: None})
+    if len(latest) <= KEPT_UNNAMED:
+        return dict.fromkeys(latest)
+    named = {each for slot in state.slots.values() if slot.record is not None for each in slot.record.claims}
+    named |= {member.beat.holder for member in state.members.values() if member.beat is not None}
+    return dict.fromkeys([*(each for each in latest[:-KEPT_UNNAMED] if each in named), *latest[-KEPT_UNNAMED:]])
 
 
 def own(state: State) -> Member | None:

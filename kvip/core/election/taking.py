@@ -22,6 +22,7 @@ from kvip.core.election.state import (
     free_to_send,
     longest_s,
     refuses,
+    remembering,
     replace,
     with_slot,
 )
@@ -68,6 +69,9 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     state = with_slot(state, slot)
     mine = frozenset(slot.record.claims.get(state.incarnation, ())) if slot.record is not None else frozenset()
     off = frozenset(vip for vip in slot.leaving if not _want(slot, vip).held)
+    proven = frozenset(vip for vip in mine - slot.leaving if _want(slot, vip).held)
+    asking = frozenset(vip for vip in mine - slot.leaving - proven if _want(slot, vip).unasked)
+    told = slot.record is None or not (proven & slot.record.unproven or asking - slot.record.unproven)
     look_at = now + POLL_S if slot.leaving else NEVER
     takes: set[Vip] = set()
     waiting: set[str] = set()
@@ -91,17 +95,17 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
         state, op, again = _confirm_dead(state, holder, slot.listed_since.get(holder, now), now)
         ops += [op] if op is not None else []
         look_at = min(look_at, again)
-    if waiting - state.dead:
-        takes = {vip for vip in takes if slot.record is None or slot.record.holder.get(vip) in state.dead | {None}}
+    if waiting - state.dead.keys():
+        takes = {vip for vip in takes if slot.record is None or slot.record.holder.get(vip) in {*state.dead, None}}
     if slot.record is not None and not slot.record.intact and now < slot.free_from:
         # Upon our write the others would believe all that it says.
         return Choice(state=state, ops=tuple(ops), look_at=slot.free_from)
-    if not takes and not off and not _in_doubt(slot) and not _to_be_mended(state, slot):
+    if not takes and not off and told and not _in_doubt(slot) and not _to_be_mended(state, slot):
         return Choice(state=state, ops=tuple(ops), look_at=look_at)
     ready_at = free_to_send(state, records.name_of(number), now)
     if ready_at is None or ready_at > now:
         return Choice(state=state, ops=tuple(ops), look_at=min(look_at, ready_at or NEVER))
-    state, write = _write(state, slot, scene, takes=frozenset(takes), off=off, now=now)
+    state, write = _write(state, slot, scene, takes=frozenset(takes), off=off, proven=proven, asking=asking, now=now)
     return Choice(state=state, ops=(*ops, write), look_at=look_at)
 
 
@@ -171,13 +175,13 @@ def _confirm_dead(state: State, holder: str, listed_since: float, now: float) ->
     node = node_of(holder)
     member = state.members.get(node)
     if holder in state.retired:
-        return replace(state, dead=state.dead | {holder}), None, now
+        return replace(state, dead=remembering(state, state.dead, holder)), None, now
     if member is not None and ended(member, holder):
         if member.read_at >= max(over_at(member), listed_since):
-            return replace(state, dead=state.dead | {holder}), None, now
+            return replace(state, dead=remembering(state, state.dead, holder)), None, now
     elif member is not None and member.read_at >= max(dead_at(member, fresh_since=state.fresh_since), listed_since):
         if member.beat is None:
-            return replace(state, dead=state.dead | {holder}), None, now
+            return replace(state, dead=remembering(state, state.dead, holder)), None, now
         return _send(state, renewal.kill(state, member.beat, now), now)
     name = heartbeat.name_of(node)
     known = member.beat.version if member is not None and member.beat is not None else ""
@@ -195,8 +199,21 @@ def _send(state: State, op: Op, now: float) -> tuple[State, Op | None, float]:
     return replace(state, flights={**state.flights, op.name: op}), op, NEVER
 
 
-def _write(state: State, slot: Slot, scene: Scene, *, takes: frozenset[Vip], off: frozenset[Vip], now: float) -> tuple[State, Op]:
-    """The record as it is to be: what we take and keep, and what others hold; what the dead held and nobody asks for is dropped."""
+def _write(
+    state: State,
+    slot: Slot,
+    scene: Scene,
+    *,
+    takes: frozenset[Vip],
+    off: frozenset[Vip],
+    proven: frozenset[Vip],
+    asking: frozenset[Vip],
+    now: float,
+) -> tuple[State, Op]:
+    """The record as it is to be: what we take and keep, and what others hold; what the dead held and nobody asks for is dropped.
+
+    `proven`: what is bound here; `asking`: what has to be asked for before it is.
+    """
     record = slot.record
     claims: dict[str, tuple[Vip, ...]] = {}
     for incarnation, vips in (record.claims if record is not None else {}).items():
@@ -207,7 +224,15 @@ def _write(state: State, slot: Slot, scene: Scene, *, takes: frozenset[Vip], off
         heir = _heir(state, slot, vip, scene)
         if heir:
             claims[heir] = (*claims.get(heir, ()), vip)
-    spec, notes = records.claim(claims, state.incarnation, count=state.count or 0, duration_s=state.timers.lease_duration_s, before=record)
+    spec, notes = records.claim(
+        claims,
+        state.incarnation,
+        count=state.count or 0,
+        duration_s=state.timers.lease_duration_s,
+        before=record,
+        proven=proven,
+        asking=asking,
+    )
     version, uid, labels = (record.version, record.uid, record.labels) if record is not None else ("", "", {})
     op = Op(
         kind="write",

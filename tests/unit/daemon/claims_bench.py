@@ -127,6 +127,9 @@ class Hands:
     def held(self, vip):
         return vip in self.bound
 
+    def unasked(self, vip):
+        return False
+
     def shown(self, vip):
         return False
 

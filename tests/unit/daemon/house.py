@@ -57,6 +57,8 @@ class FakeElector:
         self.doubts = 0
         self.mute = set()
         self.held_elsewhere = set()
+        self.leases = set()  # by which every VIP is held
+        self.proven = {}  # VIP -> what is written of it with its ownership
         self.blocked = ""
 
     def permit(self, vip):
@@ -71,6 +73,12 @@ class FakeElector:
 
     def succeeds(self, vip):
         return ""
+
+    def had(self, vip):
+        return self.proven.get(vip)
+
+    def covers(self, vip, lease):
+        return lease in self.leases
 
     def peer_macs(self):
         return {b"\2\0\0\0\0\x0b"}
@@ -96,14 +104,22 @@ class NoQuestions:
     def __init__(self):
         self.unasked = set()
         self.taken = set()
+        self.forgotten = []
+        self.doubted = set()
         self.asked = []
         self.known = set()
 
     def first(self, vip):
         return vip not in self.known
 
-    def unprobed(self, vip):
+    def unprobed(self, vip, link):
         return vip in self.unasked
+
+    def in_doubt(self, vip, link):
+        return vip in self.doubted
+
+    def forget(self, vip):
+        self.forgotten.append(vip)
 
     def contested(self, vip):
         return vip in self.taken
@@ -185,6 +201,7 @@ class House:
             hosts=hosts if self.updates else None,
             events=self.events,
             speaks=self.wires.speaks,
+            covers=self.wires.covers,
             clock=self.clock,
             answers_for_others=lambda: not self.strict_arp,
         )
@@ -239,6 +256,7 @@ class House:
             guard=self.guard,
             firewall=self.firewall,
             announces=self.announcer.announces,
+            unasked=self.asking.in_doubt,
             on_node_changed=lambda: self.wires.demand_changed(self.ledger.vips()),
             nics=self.nics,
         )

@@ -40,6 +40,25 @@ def test_a_vip_that_is_asked_for_is_permitted_and_the_heartbeat_renewed_each_per
     assert [line for line in bench.store.log if line[2] not in (HEARTBEAT, SHARED)] == []
 
 
+def test_a_vip_was_had_once_it_was_bound_here_or_by_a_former_holder(bench):
+    async def story():
+        bench.store.write("kvip-cluster", annotations={"kvip.io/records": "1"})
+        n1 = bench.start("n1", VIP, OTHER)
+        bind = n1.hands.won
+        n1.hands.won = lambda vips: (bind(vips), n1.hands.bound.discard(OTHER), n1.loop.demand_changed({VIP, OTHER}))
+        n2 = bench.start("n2", VIP, OTHER)
+        n2.hands.unable = {VIP, OTHER}
+        assert n1.loop.had(VIP) is False, "nothing is known yet"
+        await asyncio.sleep(0.3)
+        assert n1.loop.permit(OTHER) is not None
+        assert n1.hands.bound == {VIP}
+        for node in (n1, n2):
+            assert (node.loop.had(VIP), node.loop.had(OTHER)) == (True, False)
+            assert node.loop.had("192.0.2.99") is False
+
+    bench.play(story)
+
+
 @pytest.mark.parametrize("fault", ["hangs", "refused", 30.0])
 def test_r2_validity_ends_at_its_end_whatever_requests_do(bench, fault):
     async def story():

@@ -6,7 +6,7 @@ import pytest
 
 from kvip import metrics
 from kvip.errors import AnnounceError
-from tests.unit.daemon.conflict_bench import ETH0, OTHER, STRANGER, VIP, VIP6, Bench, changed, conflict, many
+from tests.unit.daemon.conflict_bench import ETH0, ETH1, OTHER, STRANGER, VIP, VIP6, Bench, changed, conflict, many
 
 
 @pytest.fixture
@@ -204,3 +204,18 @@ def test_a_question_that_is_cancelled_leaves_nothing_behind(bench):
 
     bench.play(story)
     assert bench.told == []
+
+
+def test_a_host_on_the_nic_that_a_vip_left_is_no_conflict_any_more(bench):
+    bench.hosts, bench.homes = {VIP: STRANGER}, {VIP: ETH0.index}
+
+    async def story(watch):
+        await watch.probe([VIP], ETH0)
+        assert not watch.may_bind(VIP)
+        bench.homes = {VIP: ETH1.index}
+        assert watch.may_bind(VIP)
+        await asyncio.sleep(1.1)
+        assert watch.conflicting(VIP) is None
+
+    bench.play(story)
+    assert bench.told == [conflict()]

@@ -180,7 +180,7 @@ def test_an_address_found_taken_before_the_first_bind_is_told_and_bound_when_it_
     bench.segment.hosts = {third: STRANGER}
 
     async def story():
-        assert bench.disputes.probing.unprobed(third)
+        assert bench.disputes.probing.unprobed(third, ETH0)
         bench.disputes.probing.ask([third], ETH0)
         await asyncio.sleep(1)
         assert bench.disputes.probing.contested(third)
@@ -215,7 +215,7 @@ def test_switched_off_nobody_is_asked_but_claims_are_heard():
     bench = Bench(probes=False)
 
     async def story():
-        assert not bench.disputes.probing.unprobed("192.0.2.9")
+        assert not bench.disputes.probing.unprobed("192.0.2.9", ETH0)
         bench.segment.claim(VIP, STRANGER)
         assert ("doubt", "") in bench.did()
 
@@ -227,9 +227,20 @@ def test_a_duplicate_that_the_kernel_found_is_told_to_the_service_and_asked_for_
         assert bench.disputes.probing.first(VIP)
         bench.disputes.duplicate(VIP)
         bench.disputes.duplicate(THIRD)
-        assert bench.disputes.probing.unprobed(VIP)
+        assert bench.disputes.probing.unprobed(VIP, ETH0)
         assert not bench.disputes.probing.first(VIP)
         assert bench.looked_at == [[VIP]]
 
     bench.play(story)
     assert bench.house.events.told() == [("VIPConflict", "uid-1")]
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_what_is_written_with_the_ownership_counts_and_not_the_status_that_anybody_may_write(bench, written):
+    bench.house.read(service(THIRD, key="default/api", uid="uid-2", shows=() if written else (THIRD,)))
+    bench.house.elector.proven = {THIRD: written}
+
+    async def story():
+        assert bench.disputes.probing.unprobed(THIRD, ETH0) is not written
+
+    bench.play(story)

@@ -303,6 +303,18 @@ def test_g3_a_sibling_comes_and_goes_without_a_gap(bench):
     bench.play(story, "n1", "n2")
 
 
+def test_g3_an_address_is_held_for_those_services_of_which_the_lease_is(bench):
+    async def story(n1):
+        n1.need(VIP, WEB)
+        await asyncio.sleep(1)
+        n1.need(VIP, WEB, MAIL)
+        assert (n1.elector.covers(VIP, WEB), n1.elector.covers(VIP, MAIL)) == (True, False)
+        await asyncio.sleep(1)
+        assert (n1.elector.covers(VIP, WEB), n1.elector.covers(VIP, MAIL)) == (True, True)
+
+    bench.play(story)
+
+
 def test_g3_two_nodes_that_hold_one_lease_each_do_not_wait_for_each_other(bench):
     async def story(n1, n2):
         n1.need(VIP, WEB)

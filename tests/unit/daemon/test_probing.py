@@ -2,13 +2,15 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from kvip.clock import ManualClock
+from kvip.core.model import IfIndex
 from kvip.daemon.probing import Probing
 from kvip.errors import AnnounceError
 from tests.unit.daemon.conflict_bench import ClockLoop
-from tests.unit.daemon.fake_ports import ETH0, OTHER, THIRD, VIP
+from tests.unit.daemon.fake_ports import ETH0, ETH1, OTHER, THIRD, VIP
 
 STRANGER = b"\2\0\0\0\0\x99"
 PROBE_S = 0.15
@@ -38,14 +40,16 @@ class Bench:
     def __init__(self):
         self.clock = ManualClock()
         self.watch = Watch()
-        self.shown = set()
+        self.had = set()
+        self.homes = {}  # VIP -> the NIC on which it is bound here
         self.before = {}
         self.claimed = {VIP, OTHER, THIRD}
         self.answers = []  # (seconds since start, VIPs)
         self.probing = Probing(
             self.watch,
-            shown=lambda vip: vip in self.shown,
+            had=lambda vip: vip in self.had,
             succeeds=lambda vip: self.before.get(vip, ""),
+            home=lambda vip: self.homes.get(vip),
             claimed=lambda vip: vip in self.claimed,
             on_answer=lambda vips: self.answers.append((round(self.clock.now() - 1000.0, 3), list(vips))),
         )
@@ -79,12 +83,12 @@ def bench():
 
 def test_many_vips_are_asked_for_together_and_then_free(bench):
     async def story(probing):
-        assert probing.unprobed(VIP)
+        assert probing.unprobed(VIP, ETH0)
         probing.ask([VIP, OTHER], ETH0)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP)
-        assert not probing.unprobed(OTHER)
-        assert probing.unprobed(THIRD)
+        assert not probing.unprobed(VIP, ETH0)
+        assert not probing.unprobed(OTHER, ETH0)
+        assert probing.unprobed(THIRD, ETH0)
 
     bench.play(story)
     assert bench.watch.asked == [[VIP, OTHER]]
@@ -124,17 +128,17 @@ def test_an_address_that_somebody_has_is_contested_and_to_be_asked_for_again_whe
         assert not probing.contested(OTHER)
         bench.watch.hosts = {}
         assert not probing.contested(VIP)
-        assert probing.unprobed(VIP)
+        assert probing.unprobed(VIP, ETH0)
         probing.ask([VIP], ETH0)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP)
+        assert not probing.unprobed(VIP, ETH0)
 
     bench.play(story)
 
 
 def test_a_vip_that_had_a_holder_before_is_not_asked_for(bench):
-    bench.shown = {VIP}
-    assert not bench.probing.unprobed(VIP)
+    bench.had = {VIP}
+    assert not bench.probing.unprobed(VIP, ETH0)
 
 
 def test_a_vip_with_a_duplicate_is_asked_for_again_though_it_had_a_holder_and_is_no_first_assignment(bench):
@@ -142,17 +146,17 @@ def test_a_vip_with_a_duplicate_is_asked_for_again_though_it_had_a_holder_and_is
         assert probing.first(VIP)
         probing.ask([VIP], ETH0)
         await asyncio.sleep(1)
-        bench.shown = {OTHER}
+        bench.had = {OTHER}
         assert not probing.first(OTHER)
         for vip in (VIP, OTHER):
-            assert not probing.unprobed(vip)
+            assert not probing.unprobed(vip, ETH0)
             probing.doubt(vip)
-            assert probing.unprobed(vip)
+            assert probing.unprobed(vip, ETH0)
             assert not probing.first(vip)
         probing.ask([VIP, OTHER], ETH0)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP)
-        assert not probing.unprobed(OTHER)
+        assert not probing.unprobed(VIP, ETH0)
+        assert not probing.unprobed(OTHER, ETH0)
         assert not probing.first(VIP)
         bench.claimed = set()
         probing.tidy()
@@ -170,10 +174,10 @@ def test_silence_that_proves_nothing_is_no_answer_and_the_question_comes_again_a
         probing.ask([VIP], ETH0)  # Still waiting: nobody is asked.
         assert bench.answers == []
         await asyncio.sleep(0.2)
-        assert probing.unprobed(VIP)
+        assert probing.unprobed(VIP, ETH0)
         probing.ask([VIP], ETH0)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP)
+        assert not probing.unprobed(VIP, ETH0)
 
     bench.play(story)
     assert bench.watch.asked == [[VIP], [VIP]]
@@ -188,21 +192,25 @@ def test_a_failure_of_one_batch_is_not_anothers(bench):
         await asyncio.sleep(0.01)
         probing.ask([OTHER], ETH0)
         await asyncio.sleep(0.5)
-        assert probing.unprobed(VIP)
-        assert not probing.unprobed(OTHER)
+        assert probing.unprobed(VIP, ETH0)
+        assert not probing.unprobed(OTHER, ETH0)
 
     bench.play(story)
 
 
-def test_what_nobody_claims_any_more_is_forgotten(bench):
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_nobody_claims_any_more_is_forgotten(bench, at_once):
     async def story(probing):
         probing.ask([VIP, OTHER], ETH0)
         await asyncio.sleep(1)
         bench.claimed = {OTHER}
-        probing.tidy()
+        if at_once:
+            probing.forget(VIP)
+        else:
+            probing.tidy()
         bench.claimed = {VIP, OTHER}
-        assert probing.unprobed(VIP)
-        assert not probing.unprobed(OTHER)
+        assert probing.unprobed(VIP, ETH0)
+        assert not probing.unprobed(OTHER, ETH0)
 
     bench.play(story)
 
@@ -215,29 +223,31 @@ def test_a_question_that_was_cut_off_can_be_asked_again(bench, after_s):
         await bench.start_again()
         probing.ask([VIP], ETH0)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP)
+        assert not probing.unprobed(VIP, ETH0)
 
     bench.play(story)
     assert [vips for _, vips in bench.answers] == [[VIP]]
 
 
 def test_switched_off_nothing_is_asked_and_nothing_is_contested():
-    probing = Probing(None, shown=lambda _: False, succeeds=lambda _: "kube/1", claimed=lambda _: True, on_answer=lambda _: None)
-    assert not probing.unprobed(VIP)
+    probing = Probing(
+        None, had=lambda _: False, succeeds=lambda _: "kube/1", home=lambda _: ETH1, claimed=lambda _: True, on_answer=lambda _: None
+    )
+    assert not probing.unprobed(VIP, ETH0)
     assert not probing.contested(VIP)
 
 
 def test_g1_after_a_holder_that_was_no_kvip_a_vip_is_asked_for_though_it_was_held(bench):
     async def story(probing):
-        bench.shown = {VIP}
-        assert not probing.unprobed(VIP)
+        bench.had = {VIP}
+        assert not probing.unprobed(VIP, ETH0)
         bench.before = {VIP: "kube/1"}
-        assert probing.unprobed(VIP)
+        assert probing.unprobed(VIP, ETH0)
         probing.ask([VIP], ETH0)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP)
+        assert not probing.unprobed(VIP, ETH0)
         bench.before = {VIP: "kube/3"}
-        assert probing.unprobed(VIP), "another such holder came in between"
+        assert probing.unprobed(VIP, ETH0), "another such holder came in between"
 
     bench.play(story)
 
@@ -249,6 +259,91 @@ def test_g1_an_answer_counts_for_the_holder_that_was_known_when_it_was_asked(ben
         await asyncio.sleep(PROBE_S / 2)
         bench.before = {VIP: "kube/3"}
         await asyncio.sleep(1)
-        assert probing.unprobed(VIP)
+        assert probing.unprobed(VIP, ETH0)
 
     bench.play(story)
+
+
+# -- another NIC may be another segment --------------------------------------------------------------------------------
+
+
+def test_a_vip_that_goes_to_another_nic_is_asked_for_there_though_it_was_held(bench):
+    bench.had = {VIP}
+
+    async def story(probing):
+        for here, there in ((ETH0, ETH1), (ETH1, ETH0), (ETH0, ETH1)):
+            bench.homes = {VIP: here}
+            assert not probing.unprobed(VIP, here)
+            assert probing.unprobed(VIP, there)
+            bench.homes = {}
+            assert probing.unprobed(VIP, there), "let go of, and not asked for yet"
+            probing.ask([VIP], there)
+            await asyncio.sleep(1)
+            assert not probing.unprobed(VIP, there)
+
+    bench.play(story)
+    assert bench.watch.asked == [[VIP]] * 3
+
+
+def test_only_what_a_kvip_held_elsewhere_is_in_doubt_and_only_until_nobody_answers(bench):
+    async def story(probing):
+        assert not probing.in_doubt(VIP, ETH0), "a first assignment is none"
+        bench.had, bench.homes = {VIP}, {VIP: ETH0}
+        assert not probing.unprobed(VIP, ETH0)
+        assert probing.unprobed(VIP, ETH1)
+        bench.homes = {}
+        assert probing.in_doubt(VIP, ETH1)
+        probing.ask([VIP], ETH1)
+        await asyncio.sleep(1)
+        assert not probing.in_doubt(VIP, ETH1)
+
+    bench.play(story)
+
+
+def test_silence_on_one_nic_says_nothing_of_another(bench):
+    async def story(probing):
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(PROBE_S / 2)
+        assert probing.unprobed(VIP, ETH1)
+        await asyncio.sleep(1)
+        assert not probing.unprobed(VIP, ETH0)
+        assert probing.unprobed(VIP, ETH1)
+
+    bench.play(story)
+
+
+def test_back_on_the_nic_that_it_left_it_is_asked_for_again(bench):
+    bench.had = {VIP}
+    bench.homes = {VIP: ETH0}
+
+    async def story(probing):
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(1)
+        assert not probing.unprobed(VIP, ETH0)
+        bench.watch.hosts = {VIP: STRANGER}
+        assert probing.unprobed(VIP, ETH1)
+        bench.homes = {}
+        probing.ask([VIP], ETH1)
+        await asyncio.sleep(1)
+        assert probing.unprobed(VIP, ETH1)
+        assert probing.unprobed(VIP, ETH0), "meanwhile nobody had it there"
+
+    bench.play(story)
+
+
+def test_the_same_nic_that_comes_back_is_the_same_segment(bench):
+    bench.had = {VIP}
+    bench.homes = {VIP: ETH0}
+    assert not bench.probing.unprobed(VIP, ETH0)
+    bench.homes = {}
+    assert not bench.probing.unprobed(VIP, msgspec.structs.replace(ETH0, index=IfIndex(9)))
+
+
+def test_where_it_was_is_forgotten_with_the_last_claim(bench):
+    bench.had = {VIP}
+    bench.homes = {VIP: ETH0}
+    assert not bench.probing.unprobed(VIP, ETH0)
+    bench.homes, bench.claimed = {}, set()
+    bench.probing.tidy()
+    bench.claimed = {VIP}
+    assert not bench.probing.unprobed(VIP, ETH1), "a take-over from another node"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kvip.core.election.services import Scheme
 from kvip.daemon.publisher import LATE_WRITE_S, SPEAKER_S
 from tests.unit.daemon.fake_ports import API, OTHER, THIRD, VIP, WEB, service
 from tests.unit.daemon.house import House
@@ -38,6 +39,23 @@ def test_a_service_that_asks_later_for_an_announced_vip_is_told_too(house):
     house.read(service(VIP, key=API, uid="uid-2"))
     assert house.events.told() == [("VIPBound", "uid-1"), ("VIPBound", "uid-2")]
     assert house.status.written == [("uid-1", [VIP]), ("uid-2", [VIP])]
+
+
+def test_i7_a_service_with_a_lease_of_its_own_is_told_only_when_the_vip_is_held_by_that_too():
+    """Another node may have that Lease: then the address goes there, and was never held for this Service here."""
+    house = House(leases=Scheme())
+    house.elector.leases = {"default/kubevip-web"}
+    house.read(service(VIP))
+    house.publisher.announced(VIP, "eth0")
+    house.read(service(VIP, key=API, uid="uid-2"))
+    assert house.events.told() == [("VIPBound", "uid-1")]
+    assert house.status.written == [("uid-1", [VIP])]
+    house.elector.leases.add("default/kubevip-api")
+    house.executor.regroup = lambda vip: ""
+    assert house.wires.regrouped(VIP) == ""
+    house.reconcile._read_services()
+    assert house.events.told() == [("VIPBound", "uid-1"), ("VIPBound", "uid-2")]
+    assert house.status.written[-1] == ("uid-2", [VIP])
 
 
 def test_a_service_recreated_while_its_vip_is_announced_is_told_as_another(house):

@@ -210,3 +210,13 @@ async def test_a_probe_found_free_after_the_service_went_binds_nothing(house):
     house.look(WEB)
     house.asking.unasked = set()
     assert await house.act() == []
+
+
+async def test_what_is_known_of_the_segment_is_forgotten_with_the_last_claim(house):
+    house.read(service(VIP))
+    await house.act()
+    assert house.asking.forgotten == []
+    house.delete(WEB)
+    house.look(WEB)
+    await house.act()
+    assert house.asking.forgotten == [VIP]

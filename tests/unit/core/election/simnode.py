@@ -168,6 +168,7 @@ class Node:
             able=vip in self.asked and vip in self.able,
             shown=vip in self.world.shown,
             held=vip in self.bound,
+            unasked=vip in self.world.moved,
             leaning=self.world.leaning,
         )
 
@@ -190,10 +191,11 @@ class Node:
         for op in step.ops:
             self.world.send(self, op)
         permits = claims.permits(self.state) if valid_until(self.state) is not None else frozenset()
-        for vip in sorted(permits - self.bound):
+        for vip in sorted(permits - self.bound - self.world.taken):
             self.bound.add(vip)
             self.takes += 1
             self.world.shown.add(vip)
+            self.soon()
         for vip in sorted(self.bound - permits):
             delay_s = self.world.random.uniform(0.0, self.unbind_s)
             self.world.at(self.world.now + delay_s, lambda vip=vip: self.run_now_or_later(lambda: self.let_go(vip)))

@@ -50,6 +50,10 @@ class World:
         self.server = Server(self)
         self.vips = [Vip(f"192.0.2.{number}") for number in range(1, vips + 1)]
         self.shown = set()
+        self.taken = set()
+        """VIPs that another host answers for when it is asked: nobody binds them."""
+        self.moved = set()
+        """VIPs that go to another segment than the one on which they are known."""
         self.requests = []
         """(time, node, op) of every request sent, for tests that judge their order."""
 
