@@ -134,7 +134,7 @@ class Cluster:
         for row in rows:
             if row.state == "held":
                 held[row.node] = held.get(row.node, 0) + 1
-        ordered = tuple(sorted(rows, key=lambda row: (_order(row.vip), row.services[0].service)))
+        ordered = tuple(sorted(rows, key=lambda row: (_order(row.vip), row.state == "conflict", row.services[0].service)))
         return ClusterView(at=self.at, election=self.election, nodes=tuple(self._node_views(held)), vips=ordered)
 
     @property

@@ -23,6 +23,9 @@ from kvip.observe.standing import VipFacts, judge
 from kvip.observe.state import Header, Instants, unready
 
 Verdict = Literal["yes", "no", "wait"]
+MAY_HAVE = "May it have it?"
+TOLD = frozenset({"InvalidAddress", "PortConflict", "NoNode"})
+"""Reasons of Events that have a step of their own."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +87,6 @@ def explain(case: Case, instants: Instants) -> Explanation:
     wish = interpret(case.service, case.rules, case.surroundings) if case.service is not None else None
     steps = tuple(_steps(case, wish, instants))
     bad = next((step for step in steps if step.verdict == "no"), None) or next((step for step in steps if step.verdict == "wait"), None)
-    told = {step.answer for step in steps}
     problems = [*(wish.problems if wish is not None else ()), *case.objections]
     return Explanation(
         at=instants.now(),
@@ -93,7 +95,7 @@ def explain(case: Case, instants: Instants) -> Explanation:
         uid=case.service.metadata.uid if case.service is not None else "",
         works=bad is None,
         steps=steps,
-        remarks=tuple(dict.fromkeys(f"{each.reason}: {each.message}" for each in problems if each.message not in told)),
+        remarks=tuple(dict.fromkeys(f"{each.reason}: {each.message}" for each in problems if each.reason not in TOLD)),
         next=(bad.advice or advice.WATCH) if bad is not None else advice.NOTHING,
         cause=f"{f'{bad.vip}: ' if bad.vip else ''}{bad.answer}" if bad is not None else _success(case, wish),
     )
@@ -101,7 +103,7 @@ def explain(case: Case, instants: Instants) -> Explanation:
 
 def _success(case: Case, wish: Wish | None) -> str:
     held = [f"{vip} by {case.facts[vip].holding_node}" for vip in (wish.addresses if wish is not None else ()) if vip in case.facts]
-    return f"none: it works ({', '.join(held)})"
+    return f"none, it works ({', '.join(held)})"
 
 
 def _steps(case: Case, wish: Wish | None, instants: Instants) -> Iterator[Step]:
@@ -116,9 +118,12 @@ def _steps(case: Case, wish: Wish | None, instants: Instants) -> Iterator[Step]:
         yield Step(question="Which addresses?", verdict="no", answer="the Service names no address", advice=advice.NAME_ONE)
         return
     yield Step(question="Which addresses?", verdict="yes", answer=f"{named}: {', '.join(values) or 'none'}")
-    yield from _valid(case, wish)
+    yield from _refused(case, wish)
     for vip in wish.addresses:
-        yield from _of_vip(case, case.service, wish, vip, instants)
+        granted = _granted(case, wish, vip)
+        yield granted
+        if granted.verdict == "yes" and vip in case.facts:
+            yield from _of_vip(case, case.service, wish, case.facts[vip], instants)
 
 
 def _heard(header: Header) -> Step:
@@ -142,22 +147,24 @@ def _ours(case: Case) -> Step:
     return Step(question=question, verdict="yes", answer=f"type LoadBalancer, {f'class {chosen}' if chosen else 'no class'}")
 
 
-def _valid(case: Case, wish: Wish) -> Iterator[Step]:
-    """What it names and cannot have; and that the rest is fine."""
-    question = "May it have them?"
+def _refused(case: Case, wish: Wish) -> Iterator[Step]:
+    """What it names and cannot have."""
     for refused in wish.refused:
         held = _held_elsewhere(case, refused.value)
         answer = f"{refused.fault}; not bound{f' by {case.node}' if held else ''}{held}"
-        yield Step(question=question, vip=refused.value[:64], verdict="no", answer=answer, advice=advice.for_value(refused.fault))
-    for vip in wish.addresses:
-        clash = split([wish, *(each for each in case.rivals.get(vip, ()) if each.key != wish.key)]).refused.get(wish.key)
-        if clash is not None:
-            protocol, number = clash.port
-            answer = f"port {number}/{protocol} of it is taken by the older Service {clash.older}"
-            yield Step(question=question, vip=vip, verdict="no", answer=answer, advice=advice.PORT)
-        else:
-            others = sorted(each.key for each in case.rivals.get(vip, ()) if each.key != wish.key)
-            yield Step(question=question, vip=vip, verdict="yes", answer=f"yes, with {', '.join(others[:5])}" if others else "yes, alone")
+        yield Step(question=MAY_HAVE, vip=refused.value[:64], verdict="no", answer=answer, advice=advice.for_value(refused.fault))
+
+
+def _granted(case: Case, wish: Wish, vip: Vip) -> Step:
+    """May the Service have this address beside the others that ask for it?"""
+    others = [each for each in case.rivals.get(vip, ()) if each.key != wish.key]
+    clash = split([wish, *others]).refused.get(wish.key)
+    if clash is None:
+        names = ", ".join(sorted(each.key for each in others)[:5])
+        return Step(question=MAY_HAVE, vip=vip, verdict="yes", answer=f"yes, with {names}" if names else "yes, alone")
+    protocol, number = clash.port
+    answer = f"port {number}/{protocol} of it is taken by the older Service {clash.older}"
+    return Step(question=MAY_HAVE, vip=vip, verdict="no", answer=answer, advice=advice.PORT)
 
 
 def _held_elsewhere(case: Case, value: str) -> str:
@@ -168,17 +175,14 @@ def _held_elsewhere(case: Case, value: str) -> str:
     return f"; {facts.holding_node} holds it" if facts is not None and facts.elsewhere and facts.holder else ""
 
 
-def _of_vip(case: Case, service: Service, wish: Wish, vip: Vip, instants: Instants) -> Iterator[Step]:
-    facts = case.facts.get(vip)
-    if facts is None or wish.key in split([wish, *(each for each in case.rivals.get(vip, ()) if each.key != wish.key)]).refused:
-        return
+def _of_vip(case: Case, service: Service, wish: Wish, facts: VipFacts, instants: Instants) -> Iterator[Step]:
+    vip = facts.vip
     state, reason = judge(facts, unready=unready(case.header) if case.header is not None else "")
     gone_on = state in ("announced", "bound", "held-elsewhere", "conflict")
-    yield _where(facts, gone_on=gone_on)
-    if facts.nic is not None:
-        yield _nic(facts, gone_on=gone_on)
+    places = [_where(facts, gone_on=gone_on), *([_nic(facts, gone_on=gone_on)] if facts.nic is not None else [])]
+    yield from places
     held = facts.permit_until is not None or facts.elsewhere
-    yield _holder(case, facts, instants)
+    yield _holder(case, facts, instants, nowhere=any(step.verdict == "no" for step in places))
     if state in ("conflict", "pending", "releasing") and (held or state != "pending"):
         yield Step(question="Bound?", vip=vip, verdict="no", answer=reason, advice=advice.for_state(state, facts))
         return
@@ -226,7 +230,8 @@ def _nic(facts: VipFacts, *, gone_on: bool) -> Step:
     return Step(question=question, vip=facts.vip, verdict="yes", answer=f"{facts.placed.nic} ({source})")
 
 
-def _holder(case: Case, facts: VipFacts, instants: Instants) -> Step:
+def _holder(case: Case, facts: VipFacts, instants: Instants, *, nowhere: bool) -> Step:
+    """`nowhere`: it was said already why it can be held by nobody."""
     question = "Who holds it?"
     if facts.permit_until is not None:
         answer = f"{facts.node} ({facts.holder or 'by its Lease'}), until {instants.text(facts.permit_until)} unless renewed"
@@ -239,6 +244,8 @@ def _holder(case: Case, facts: VipFacts, instants: Instants) -> Step:
         )
     state, reason = judge(facts, unready=unready(case.header) if case.header is not None else "")
     held = facts.marked is not None or state == "conflict"
+    if nowhere and not held:
+        reason = "nobody"
     return Step(
         question=question, vip=facts.vip, verdict="no" if not held else "wait", answer=reason, advice=advice.for_pending(case.header, facts)
     )

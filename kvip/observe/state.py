@@ -208,10 +208,11 @@ def _unmet(wish: Wish, value: str, state: State, reason: str) -> VipView:
     )
 
 
-def _order(row: VipView) -> tuple[int, bytes, str, str]:
-    first = row.services[0].service if row.services else ""
+def _order(row: VipView) -> tuple[int, bytes, str, bool, str]:
+    """What is held comes before what others ask for in vain."""
+    first, vain = row.services[0].service if row.services else "", row.state == "conflict"
     try:
         value = packed(Vip(row.vip))
     except OSError:
-        return 17, b"", row.vip, first
-    return len(value), value, row.vip, first
+        return 17, b"", row.vip, vain, first
+    return len(value), value, row.vip, vain, first
