@@ -17,6 +17,7 @@ from kvip.core.addresses import Surroundings, addresses_of
 from kvip.core.desired import Rules, Wish, interpret, is_ours
 from kvip.core.election import heartbeat, records
 from kvip.core.election.heartbeat import node_of
+from kvip.core.election.lease import PER_SERVICE, SUCCESSION_ANNOTATION
 from kvip.core.election.services import LeaseKey, Scheme, lease_of
 from kvip.core.ledger import Claimant
 from kvip.core.model import ServiceKey, Vip, packed
@@ -121,7 +122,8 @@ class Cluster:
         if any(view.state == "alive" for view in self._node_views({})):
             return "claims"
         if self._shared is not None and self._shared.spec.holder_identity:
-            return "global"
+            mark = (self._shared.metadata.annotations or {}).get(SUCCESSION_ANNOTATION, "")
+            return "per-service" if mark.startswith(PER_SERVICE) else "global"
         return "claims" if self._beats else "per-service"
 
     def view(self) -> ClusterView:
@@ -201,10 +203,11 @@ class Cluster:
             holder = self._record_holder.get(vip, "")
             known = self._beats.get(node_of(holder))
             return holder, known is not None and known[0].holder == holder and self._fresh(known[1])
-        if self.election == "global":
-            return self._by(self._shared)
-        leases = (lease_of(self._services[each.key], Scheme()).lease for each in self._sharing.claimants(vip))
-        return self._by(next(filter(None, map(self._leases.get, leases)), None))
+        # In `global` a Service may have asked for a Lease of its own (per-service-on-demand).
+        shared = LeaseKey(f"{self._terms.namespace}/{self._terms.lease_name}") if self.election == "global" else LeaseKey("")
+        leases = (lease_of(self._services[each.key], Scheme(shared=shared)).lease for each in self._sharing.claimants(vip))
+        own = next(filter(None, map(self._leases.get, leases)), None)
+        return self._by(own or (self._shared if self.election == "global" else None))
 
     def _by(self, lease: Lease | None) -> tuple[str, bool]:
         return ("", False) if lease is None else (lease.spec.holder_identity or "", bool(lease.spec.holder_identity) and self._fresh(lease))

@@ -23,8 +23,10 @@ from kvip.observe.http import running
 log = logging.getLogger(__name__)
 
 MOST_READERS = 8
+ASK_S = 0.5
+"""From the connection to the whole question."""
 READER_S = 5.0
-"""From the connection to the last byte of the answer."""
+"""From the question to the last byte of the answer."""
 PACE_S = 0.02
 """Between two readers: 50 a second."""
 BACKLOG = 16
@@ -36,10 +38,12 @@ LONGEST_NAME = 512
 async def serve(path: str, *, state: Callable[[], Awaitable[bytes]], explanation: Callable[[str], bytes]) -> None:
     """Serve until cancelled. A path that cannot be used is a warning and tried again: VIPs do not depend on it."""
 
-    async def state_page(_: web.Request) -> web.Response:
+    async def state_page(request: web.Request) -> web.Response:
+        _asked(request)
         return _json(await state())
 
     async def explain_page(request: web.Request) -> web.Response:
+        _asked(request)
         service = request.query.get("service", "")
         namespace, slash, name = service.partition("/")
         if not (namespace and slash and name) or "/" in name or len(service) > LONGEST_NAME:
@@ -112,11 +116,12 @@ def _close(listener: socket.socket, path: str) -> None:
 class _Reader(RequestHandler):
     """One connection; says when it is over."""
 
-    __slots__ = ("over",)
+    __slots__ = ("limit", "over")
 
     def __init__(self, server: web.Server) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), access_log=None)  # type: ignore[arg-type]
         self.over = asyncio.Event()
+        self.limit: asyncio.Timeout | None = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -131,7 +136,7 @@ async def _accept(listener: socket.socket, server: web.Server) -> None:
         try:
             transport, reader = await loop.connect_accepted_socket(lambda: _Reader(server), connection)
             try:
-                async with asyncio.timeout(READER_S):
+                async with asyncio.timeout(ASK_S) as reader.limit:
                     await reader.over.wait()
             except TimeoutError:
                 pass
@@ -148,6 +153,13 @@ async def _accept(listener: socket.socket, server: web.Server) -> None:
             connection, _ = await loop.sock_accept(listener)
             group.create_task(attend(connection), name="reader")
             await asyncio.sleep(PACE_S)
+
+
+def _asked(request: web.Request) -> None:
+    """The question is here: the time for the answer begins."""
+    reader = request.protocol
+    if isinstance(reader, _Reader) and reader.limit is not None and not reader.limit.expired():
+        reader.limit.reschedule(asyncio.get_running_loop().time() + READER_S)
 
 
 def _json(document: bytes) -> web.Response:

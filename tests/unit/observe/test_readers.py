@@ -109,8 +109,7 @@ async def test_a_place_that_cannot_be_written_is_one_warning_and_the_rest_goes_o
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_readers_that_hang_hold_up_nobody_for_longer_than_their_time(path, monkeypatch):
-    monkeypatch.setattr(readers, "READER_S", 0.5)
+async def test_readers_that_ask_nothing_hold_up_nobody_for_longer_than_their_time(path):
     async with Served(path) as served:
         hung = [socket.socket(socket.AF_UNIX) for _ in range(MOST_READERS)]
         for each in hung:
@@ -122,6 +121,17 @@ async def test_readers_that_hang_hold_up_nobody_for_longer_than_their_time(path,
         assert loop.time() - began < 2
         for each in hung:
             each.close()
+
+
+async def test_a_reader_that_asked_has_longer_for_the_answer(path, monkeypatch):
+    monkeypatch.setattr(readers, "ASK_S", 0.1)
+    async with Served(path) as served:
+        served.state = lambda: asyncio.sleep(0.5, b"{}")
+        served.task.cancel()
+        await asyncio.gather(served.task, return_exceptions=True)
+        served.task = asyncio.create_task(readers.serve(path, state=served.state, explanation=served.explanation))
+        await asyncio.sleep(0.1)
+        assert await served.ask() == {}
 
 
 async def test_a_reader_that_never_reads_its_answer_is_cut_off(path, monkeypatch):
