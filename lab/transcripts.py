@@ -62,30 +62,33 @@ def cluster() -> Cluster:
         service("typo", "10.10.0.2OO"),
     )
     leases = [
-        _beat("n1", MINE, age_s=0.4),
-        _beat("n2", ITS, age_s=61.0),
-        *_records({MINE: (_A, _VIP6), ITS: (_B,)}),
+        beat("n1", MINE, age_s=0.4),
+        beat("n2", ITS, age_s=61.0),
+        *claims({MINE: (_A, _VIP6), ITS: (_B,)}),
     ]
     terms = Terms(rules=Knowledge(services=[]).rules)
     return Cluster(Objects(services=services, leases=tuple(leases)), terms, wall=WALL)
 
 
-def _beat(node: str, incarnation: str, *, age_s: float) -> Lease:
+def beat(node: str, incarnation: str, *, age_s: float) -> Lease:
+    """A node's heartbeat, renewed so long ago."""
     about = About(nics=(Nic(name="eth0", mac="02:00:00:00:00:01"),))
     spec, notes = heartbeat.beat(Incarnation(incarnation), about, sequence=7, duration_s=5, before=None)
     return _lease(heartbeat.name_of(node), spec, notes, age_s=age_s)
 
 
-def _records(held: dict[str, tuple[str, ...]]) -> list[Lease]:
+def claims(held: dict[str, tuple[str, ...]]) -> list[Lease]:
+    """Claim records: incarnation -> its VIPs."""
     by_number: dict[int, dict[str, tuple[Vip, ...]]] = {}
     for incarnation, vips in held.items():
         for vip in map(Vip, vips):
-            claims = by_number.setdefault(records.number_of(vip, records.DEFAULT_COUNT), {})
-            claims[incarnation] = (*claims.get(incarnation, ()), vip)
-    return [
-        _lease(records.name_of(number), *records.claim(claims, MINE, count=records.DEFAULT_COUNT, duration_s=5, before=None), age_s=500)
-        for number, claims in sorted(by_number.items())
-    ]
+            of_record = by_number.setdefault(records.number_of(vip, records.DEFAULT_COUNT), {})
+            of_record[incarnation] = (*of_record.get(incarnation, ()), vip)
+    made = []
+    for number, of_record in sorted(by_number.items()):
+        spec, notes = records.claim(of_record, MINE, count=records.DEFAULT_COUNT, duration_s=5, before=None)
+        made.append(_lease(records.name_of(number), spec, notes, age_s=500))
+    return made
 
 
 def _lease(name: str, spec: LeaseSpec, notes: dict[str, str], *, age_s: float) -> Lease:
