@@ -24,14 +24,14 @@ def vips(parts: Parts) -> tuple[Vip, ...]:
 
 
 def services(parts: Parts) -> tuple[ServiceKey, ...]:
-    """Every Service that is ours."""
-    return tuple(ServiceKey(key) for key, service in parts.caches.services.store.items() if is_ours(service, parts.rules))
+    """Every Service."""
+    return tuple(map(ServiceKey, parts.caches.services.store))
 
 
 def unmet_of(parts: Parts, key: ServiceKey) -> Iterator[VipView]:
-    """What one Service asks for and does not get."""
-    wish = parts.desire.sharing.wish(key)
-    if wish is not None:
+    """What one Service of ours asks for and does not get."""
+    service, wish = parts.caches.services.store.get(key), parts.desire.sharing.wish(key)
+    if service is not None and wish is not None and is_ours(service, parts.rules):
         yield from unmet(wish, parts.desire.sharing.clashes_of(wish))
 
 

@@ -11,6 +11,7 @@ import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from time import perf_counter
 
 import msgspec
@@ -21,7 +22,7 @@ from kvip.daemon import inquiry
 from kvip.daemon.parts import Parts
 from kvip.observe import health
 from kvip.observe.explaining import explain
-from kvip.observe.state import Header, Instants, StateView, VipView, unready, view
+from kvip.observe.state import Header, Instants, Order, StateView, VipView, order, unready, view
 
 log = logging.getLogger(__name__)
 
@@ -93,13 +94,14 @@ class Views:
         parts, busy_s, began = self._parts, 0.0, perf_counter()
         instants = _instants(parts)
         header = header_of(parts, instants)
-        found: list[VipView] = []
+        found: list[tuple[Order, msgspec.Raw]] = []
         for rows in _slices(parts, instants, unready(header)):
-            found += rows
+            found += [(order(row), msgspec.Raw(msgspec.json.encode(row))) for row in rows]
             busy_s += perf_counter() - began
             await asyncio.sleep(0)
             began = perf_counter()
-        document = msgspec.json.encode(view(header, found, instants))
+        found.sort(key=itemgetter(0))
+        document = msgspec.json.encode({"at": instants.now(), "daemon": header, "vips": [row for _, row in found]})
         busy_s += perf_counter() - began
         self._good_until = parts.clock.now() + REST * busy_s
         return document

@@ -18,6 +18,8 @@ from kvip.core.problem import LONGEST_VALUE
 from kvip.core.sharing import Clash
 from kvip.observe.standing import State, VipFacts, judge, nic_name
 
+Order = tuple[int, bytes, str, bool, str]
+
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     """A Service that asks for a VIP."""
@@ -142,7 +144,7 @@ def unready(header: Header) -> str:
 
 def view(header: Header, vips: Iterable[VipView], instants: Instants) -> StateView:
     """The document, in its order."""
-    return StateView(at=instants.now(), daemon=header, vips=tuple(sorted(vips, key=_order)))
+    return StateView(at=instants.now(), daemon=header, vips=tuple(sorted(vips, key=order)))
 
 
 def row(facts: VipFacts, instants: Instants, *, unready: str = "") -> VipView:
@@ -208,7 +210,7 @@ def _unmet(wish: Wish, value: str, state: State, reason: str) -> VipView:
     )
 
 
-def _order(row: VipView) -> tuple[int, bytes, str, bool, str]:
+def order(row: VipView) -> Order:
     """What is held comes before what others ask for in vain."""
     first, vain = row.services[0].service if row.services else "", row.state == "conflict"
     try:
