@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    := unshare -n -m $(BIN)/python
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults mutants assets bench clean preflight
+.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults mutants transcripts assets bench clean preflight
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ mutants: $(READY) ## break kvip on purpose, one rule at a time: each must be not
 
 faults: $(READY) ## the fault table on the real API server, as Markdown (FLAGS="--api embedded --only SIG")
 	@$(RUN) -m lab.faulttable $(FLAGS)
+
+transcripts: $(READY) ## docs/transcripts.md: what kvip status and kvip explain print
+	$(BIN)/python -m lab.transcripts
 
 bench: $(READY) ## frames per second, beside a C loop
 	$(RUN) -m pytest benchmarks --benchmark-disable-gc

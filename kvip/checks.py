@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import NoReturn
@@ -24,6 +25,8 @@ _DNS_SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _CLASS = re.compile(rf"({_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
 _LISTEN = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 _SHOWN = 60
+LONGEST_SOCKET = 103
+"""Bytes: sun_path has 107 beside its NUL (unix(7)), and the socket is first made beside its place, with `.new` behind its name."""
 
 
 def shown(value: object) -> str:
@@ -113,6 +116,9 @@ def check_settings(settings: Settings, sources: Mapping[str, str]) -> None:
         problem = check(getattr(settings, field))
         if problem:
             raise ConfigError(name, problem, source=sources.get(field, ""))
+    if "socket" in sources and len(os.fsencode(settings.socket)) > LONGEST_SOCKET:
+        problem = f"{shown(settings.socket)} is longer than {LONGEST_SOCKET} bytes, the most that a unix socket's path may have (unix(7))"
+        raise ConfigError("socket", problem, source=sources["socket"])
     _check_timers(settings, sources)
     if settings.service_namespace and settings.stray_action == "remove":
         # A stray is what no Service has: with one namespace in view, it may be the VIP of a Service elsewhere.
@@ -211,6 +217,7 @@ _TEXT_CHECKS: dict[str, tuple[str, Callable[[str], str]]] = {
     "lease_name": ("lease-name", _subdomain),
     "metrics_address": ("metrics-address", _listen),
     "state_dir": ("state-dir", _absolute),
+    "socket": ("socket", lambda text: _absolute(text) if text else ""),
     "load_balancer_class": ("load-balancer-class", _class),
 }
 """Field -> its name, and a function that says what is wrong with its text, or nothing."""

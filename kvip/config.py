@@ -21,7 +21,7 @@ from kvip.checks import check_settings, parse_number, parse_value, shown
 from kvip.errors import ConfigError
 from kvip.kube_vip_flags import FLAGS
 from kvip.options import OPTIONS, Option
-from kvip.settings import Settings
+from kvip.settings import SOCKET_NAME, Settings
 
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _MAX_FILE_BYTES = 1 << 20
@@ -202,6 +202,7 @@ def _resolve(
         raise ConfigError("per-service-on-demand", problem, source=given["per_service_on_demand"].source)
     if values["metrics_address"] == "off":
         values["metrics_address"] = ""
+    values["socket"] = "" if values["socket"] == "off" else values["socket"] or f"{values['state_dir']}/{SOCKET_NAME}"
     values["kubeconfig"] = _kubeconfig(str(values["kubeconfig"]), given.get("kubeconfig"), environ, files)
     namespace = given.get("namespace")
     if namespace and namespace.alias and files.exists(f"{_SERVICE_ACCOUNT}/namespace"):

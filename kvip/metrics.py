@@ -61,6 +61,7 @@ api_requests_total = Counter("kvip_api_requests_total", "API requests by verb an
 netlink_resyncs_total = Counter("kvip_netlink_resyncs_total", "Complete dumps of kernel addresses by cause", ["cause"], registry=registry)
 journal_failures_total = Counter("kvip_journal_failures_total", "Journal writes or reads that failed", registry=registry)
 events_total = Counter("kvip_events_total", "Kubernetes Events by reason", ["reason"], registry=registry)
+loop_lag_seconds = Gauge("kvip_loop_lag_seconds", "Longest that a timer of the daemon was late in the last 10 s", registry=registry)
 tasks = Gauge("kvip_tasks", "asyncio tasks of this daemon", registry=registry)
 component_failures_total = Counter(
     "kvip_component_failures_total", "Components started again after a failure", ["component"], registry=registry

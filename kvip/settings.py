@@ -25,6 +25,10 @@ def _meta(
     return msgspec.Meta(description=text, extra=extra)
 
 
+SOCKET_NAME = "kvip.sock"
+"""In `state_dir`, where `socket` says nothing else."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a daemon runs with. `kvip.config.load` fills it and checks it; the defaults here are the documented ones."""
 
@@ -134,6 +138,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 0
     state_dir: Annotated[str, _meta("Directory of the journal; must outlive the pod, not the boot.")] = "/run/kvip"
+    socket: Annotated[
+        str,
+        _meta(
+            "Path of the unix socket (mode 0600) where `kvip status` and `kvip explain` read what this daemon knows and does; `off` for "
+            "none.",
+            shown_default="`kvip.sock` in `state-dir`",
+        ),
+    ] = ""
     refresh_interval_s: Annotated[
         float,
         _meta(

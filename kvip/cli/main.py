@@ -32,9 +32,23 @@ def _manifest(argv: Sequence[str]) -> int:
     return manifest.main(argv)
 
 
+def _status(argv: Sequence[str]) -> int:
+    from kvip.cli import status
+
+    return status.main(argv)
+
+
+def _explain(argv: Sequence[str]) -> int:
+    from kvip.cli import explain
+
+    return explain.main(argv)
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "manager": (_manager, "run the daemon: hold and announce the VIPs of LoadBalancer Services"),
     "manifest": (_manifest, "print a DaemonSet, a static Pod or the rights for the settings, as YAML"),
+    "status": (_status, "show who holds which VIP, on this node or in the whole cluster"),
+    "explain": (_explain, "show why a Service has its VIPs, or has not"),
     "sweep": (_sweep, "remove what kvip, or another daemon, left on this host"),
 }
 

@@ -15,7 +15,7 @@ from kvip.core.election.services import LeaseKey, Scheme, lease_of
 from kvip.core.model import ServiceKey, Uid, Vip
 from kvip.core.objects import ManagedService, Service
 from kvip.core.placing import NicChoice, read_choice
-from kvip.core.problem import Problem, about
+from kvip.core.problem import Problem, about, shown
 from kvip.core.selectors import Preference, Selector
 from kvip.core.service_rules import faults
 
@@ -43,6 +43,14 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """How Services come by Leases of their own; None = none has one."""
 
 
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """A value that a Service gives for an address, and why it is not bound."""
+
+    value: str
+    fault: str
+    """As the rest of a sentence about the value."""
+
+
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What one Service asks of kvip."""
 
@@ -54,6 +62,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[Vip, ...] = ()
     listed: frozenset[Vip] = frozenset()
     """Every address that it names, those that cannot be bound included."""
+    refused: tuple[Refused, ...] = ()
+    """What it names and cannot have, for itself: what others have of it is not looked at."""
     from_status: bool = False
     """The addresses are another's entries in its status: they are not ours to remove."""
     ports: frozenset[Port] = frozenset()
@@ -78,15 +88,35 @@ def service_key(service: Service) -> ServiceKey:
 
 def is_ours(service: Service, rules: Rules) -> bool:
     """True when this daemon serves the Service: type, namespace, class, the ignore annotation, and not being deleted."""
+    return not not_ours(service, rules)
+
+
+def not_ours(service: Service, rules: Rules) -> str:
+    """Why this daemon does not serve the Service, as a sentence about it; "" = it does."""
     spec = service.spec
-    if spec.type != "LoadBalancer" or spec.cluster_ip == "None" or service.metadata.deletion_timestamp:
-        return False
-    if rules.namespace and service.metadata.namespace != rules.namespace:
-        return False
+    if spec.type != "LoadBalancer":
+        return f"its type is {spec.type}, not LoadBalancer"
+    if spec.cluster_ip == "None":
+        return "it is headless (spec.clusterIP is None)"
+    if service.metadata.deletion_timestamp:
+        return f"it is being deleted since {service.metadata.deletion_timestamp}"
+    if out := outside(service.metadata.namespace, rules):
+        return out
     if notes.switch(service.metadata.annotations or {}, notes.IGNORE)[0]:
-        return False
+        return f"it has the annotation {notes.IGNORE}=true"
     wanted = spec.load_balancer_class
-    return wanted == rules.load_balancer_class if wanted else not rules.class_only
+    if not wanted:
+        return "it has no loadBalancerClass, and class-only is set" if rules.class_only else ""
+    if wanted != rules.load_balancer_class:
+        return f"its loadBalancerClass is {shown(wanted)}, and {shown(rules.load_balancer_class)} is the one that kvip serves here"
+    return ""
+
+
+def outside(namespace: str, rules: Rules) -> str:
+    """Why the Services of a namespace are not served, as a sentence about one of them; "" = they are."""
+    if not rules.namespace or namespace == rules.namespace:
+        return ""
+    return f"it is in the namespace {shown(namespace)}, and service-namespace leaves only {shown(rules.namespace)} to kvip"
 
 
 def interpret(service: Service, rules: Rules, surroundings: Surroundings) -> Wish:
@@ -101,8 +131,9 @@ def interpret(service: Service, rules: Rules, surroundings: Surroundings) -> Wis
         return wish
     annotations = metadata.annotations or {}
     problems: list[Problem] = []
-    source, values = _requested(service, rules)
-    addresses, listed = _addresses(source, values, service, surroundings, problems)
+    source, values = requested(service, rules)
+    addresses, listed, refused = _addresses(source, values, service, surroundings)
+    problems += [about("InvalidAddress", source, each.value, f"{each.fault}; not bound") for each in refused]
     local_only = spec.external_traffic_policy == "Local"
     problems += filter(None, (notes.switch(annotations, key)[1] for key in (notes.IGNORE, notes.WITHOUT_ENDPOINTS, notes.FORCE_ELECTION)))
     allowed = notes.switch(annotations, notes.WITHOUT_ENDPOINTS)[0]
@@ -120,6 +151,7 @@ def interpret(service: Service, rules: Rules, surroundings: Surroundings) -> Wis
         created=metadata.creation_timestamp or "",
         addresses=addresses,
         listed=listed,
+        refused=refused,
         from_status=source == FROM_STATUS,
         ports=frozenset((port.protocol, port.port) for port in spec.ports or ()),
         problems=(*problems, *notes.remarks(annotations)),
@@ -146,7 +178,8 @@ def shown_by_another(service: Service) -> bool:
 FROM_STATUS = "status.loadBalancer.ingress"
 
 
-def _requested(service: Service, rules: Rules) -> tuple[str, list[str]]:
+def requested(service: Service, rules: Rules) -> tuple[str, list[str]]:
+    """Where a Service of ours says which addresses it wants, as messages name it ("" = nowhere), and the values as they stand there."""
     annotations = service.metadata.annotations or {}
     if notes.ADDRESSES in annotations:
         text = annotations[notes.ADDRESSES]
@@ -159,21 +192,22 @@ def _requested(service: Service, rules: Rules) -> tuple[str, list[str]]:
 
 
 def _addresses(
-    source: str, values: list[str], service: Service, surroundings: Surroundings, problems: list[Problem]
-) -> tuple[tuple[Vip, ...], frozenset[Vip]]:
-    """What can be bound, and all that is named."""
+    source: str, values: list[str], service: Service, surroundings: Surroundings
+) -> tuple[tuple[Vip, ...], frozenset[Vip], tuple[Refused, ...]]:
+    """What can be bound, all that is named, and what cannot be bound."""
     addresses: dict[Vip, None] = {}
     listed: set[Vip] = set()
     repeated: set[Vip] = set()
+    refused: list[Refused] = []
     for value in values:
         try:
             vip = parse(value)
         except ValueError as error:
-            problems.append(_not_bound(source, value, str(error)))
+            refused.append(Refused(value=value, fault=str(error)))
             continue
         fault = refusal(vip, surroundings) or family_refusal(vip, service.spec.ip_families)
         if fault:
-            problems.append(_not_bound(source, value, fault))
+            refused.append(Refused(value=value, fault=fault))
         elif vip in listed:
             repeated.add(vip)
         else:
@@ -181,11 +215,10 @@ def _addresses(
         listed.add(vip)
     for vip in repeated:
         del addresses[vip]
-        problems.append(_not_bound(source, vip, "is listed more than once; list it once"))
+        refused.append(Refused(value=vip, fault="is listed more than once; list it once"))
     if source and not values and source != FROM_STATUS:
-        text = (service.metadata.annotations or {}).get(notes.ADDRESSES, "")
-        problems.append(_not_bound(source, text, "lists no address"))
-    return tuple(addresses), frozenset(listed)
+        refused.append(Refused(value=(service.metadata.annotations or {}).get(notes.ADDRESSES, ""), fault="lists no address"))
+    return tuple(addresses), frozenset(listed), tuple(refused)
 
 
 def _selector(annotations: dict[str, str], problems: list[Problem]) -> Selector | None:
@@ -205,7 +238,3 @@ def _preference(annotations: dict[str, str], problems: list[Problem]) -> Prefere
     except ValueError as error:
         problems.append(notes.invalid(notes.PREFERRED_NODES, text, f"{error}; no node is preferred"))
         return Preference()
-
-
-def _not_bound(source: str, value: str, fault: str) -> Problem:
-    return about("InvalidAddress", source, value, f"{fault}; not bound")

@@ -6,7 +6,7 @@ every node and after every restart. It must not know who holds a VIP or what is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -94,6 +94,14 @@ class Sharing:
     def wish(self, key: ServiceKey) -> Wish | None:
         """What the Service of this name asks for."""
         return self._wishes.get(key)
+
+    def wishes(self) -> Iterator[Wish]:
+        """What every Service that was noted asks for."""
+        return iter(tuple(self._wishes.values()))
+
+    def asking(self, vip: Vip) -> tuple[Wish, ...]:
+        """The Services that ask for it, whether they may claim it or not."""
+        return tuple(self._asking.get(vip, {}).values())
 
     def granted(self, wish: Wish) -> tuple[Vip, ...]:
         """The VIPs that it may claim."""

@@ -6,10 +6,13 @@ node. It must not decide who holds: the election does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from kvip.core import annotations as notes
+from kvip.core import selectors
+from kvip.core.desired import Wish
 from kvip.core.model import ServiceKey
 from kvip.core.objects import Endpoint, EndpointSlice, Node
 
@@ -21,6 +24,7 @@ SHUTTING_DOWN = frozenset(
 )
 """Taints of a Node that is about to end or has ended. Not among them: not-ready and unreachable, which tell of the kubelet only, and of all
 nodes at once where the API server or the network of pods is in trouble."""
+MOST_NAMED = 5
 CORDONED = "node.kubernetes.io/unschedulable"
 
 
@@ -91,6 +95,57 @@ def choose(sites: Sequence[Site]) -> Choice:
         else:
             left_out.append(site.service)
     return Choice(nodes=nodes, left_out=tuple(left_out))
+
+
+def site(wish: Wish, endpoints: Endpoints | None, nodes: Mapping[str, Node], rules: NodeRules) -> Site:
+    """What one claimant asks of the node that holds its VIP. `endpoints` None = not known yet; `nodes` by name."""
+    if wish.node_selector is None:
+        return Site(service=wish.key, readable=False)
+    fit: frozenset[str] | None = None
+    if wish.local_only or wish.needs_endpoints:
+        if endpoints is None:
+            return Site(service=wish.key, known=False)
+        if wish.needs_endpoints and not endpoints.any:
+            return Site(service=wish.key, nodes=frozenset())
+        if wish.local_only and not endpoints.placeless:
+            fit = frozenset(node for node in endpoints.nodes if not exclusion(nodes.get(node), rules))
+    if wish.node_selector:
+        matching = selectors.matching(wish.node_selector, labels_of(nodes))
+        both = frozenset(node for node in matching if not exclusion(nodes[node], rules))
+        fit = both if fit is None else fit & both
+    return Site(service=wish.key, nodes=fit)
+
+
+def shortage(wish: Wish, endpoints: Endpoints | None, nodes: Mapping[str, Node], rules: NodeRules) -> str:
+    """Why no node does for a claimant whose `site` has none, as a sentence about its Service; "" = some node does."""
+    if site(wish, endpoints, nodes, rules).nodes != frozenset() or (endpoints is None and (wish.local_only or wish.needs_endpoints)):
+        return ""
+    found = endpoints if endpoints is not None else Endpoints()
+    if wish.needs_endpoints and not found.any:
+        return "it has no endpoints, and require-endpoints is set"
+    local = wish.local_only and not found.placeless
+    if local and not found.nodes:
+        what = "none of its endpoints takes traffic (ready, or serving while terminating)" if found.any else "it has no endpoints"
+        return f"externalTrafficPolicy is Local, and {what}"
+    matching = frozenset(selectors.matching(wish.node_selector or (), labels_of(nodes)))
+    if wish.node_selector and not matching:
+        return f"no Node matches its annotation {notes.NODE_SELECTOR}"
+    fit = found.nodes & matching if local and wish.node_selector else found.nodes if local else matching
+    if not fit:
+        return f"its endpoints are on {listed(found.nodes)}, which its annotation {notes.NODE_SELECTOR} leaves out"
+    excluded = sorted(fit)[0]
+    return f"it asks for {listed(fit)}, which may hold no VIPs: {exclusion(nodes.get(excluded), rules)}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
+    several = sorted(names)
+    return ", ".join(several[:MOST_NAMED]) + (f" and {len(several) - MOST_NAMED} more" if len(several) > MOST_NAMED else "")
+
+
+def labels_of(nodes: Mapping[str, Node]) -> dict[str, Mapping[str, str]]:
+    """The labels of every node, by its name."""
+    return {name: node.metadata.labels or {} for name, node in nodes.items()}
 
 
 def gather(slices: Iterable[EndpointSlice]) -> Endpoints:

@@ -30,13 +30,14 @@ IDLE_BEAT_S = 1.0
 class _Announcement:
     """One VIP's announcement: where, since when, and which round comes next."""
 
-    __slots__ = ("index", "jitter", "number", "reported", "started_at", "vip")
+    __slots__ = ("index", "jitter", "last_at", "number", "reported", "started_at", "vip")
 
     def __init__(self, vip: Vip, index: IfIndex, *, started_at: float) -> None:
         self.vip = vip
         self.index = index
         self.started_at = started_at
         self.number = 0
+        self.last_at: float | None = None
         self.jitter = random.random()
         self.reported = False
 
@@ -97,6 +98,11 @@ class Announcer:
     def announces(self, vip: Vip) -> bool:
         """True between `start` and `stop`."""
         return vip in self._active
+
+    def sent(self, vip: Vip) -> tuple[int, float | None]:
+        """How many rounds left since the last burst began, and when the last one did; None = none yet."""
+        item = self._active.get(vip)
+        return (item.number, item.last_at) if item is not None else (0, None)
 
     def restart_on(self, link: Link) -> None:
         """The NIC came up, or its MAC changed: announce everything on it again."""
@@ -216,6 +222,7 @@ class Announcer:
         for item in items[: sent // per_vip]:
             queue.pop(item.vip, None)
             item.number += 1
+            item.last_at = now
             due = round_due(item.started_at, item.number, refresh_s=self._refresh_s, jitter=item.jitter)
             if due is not None:
                 late = due < now and item.number < len(BURST_OFFSETS_S)

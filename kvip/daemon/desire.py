@@ -73,8 +73,8 @@ class Desire:
         self._clock = clock
         self._publisher = publisher
         self._on_ledger_changed = on_ledger_changed
-        self._surroundings = Surroundings()
-        self._sharing = Sharing()
+        self.surroundings = Surroundings()
+        self.sharing = Sharing()
         self._lingering = Lingering()
         self._claimed_for: dict[ServiceKey, Wish] = {}
         self._problems: dict[Uid, tuple[Problem, ...]] = {}
@@ -110,8 +110,8 @@ class Desire:
             gateways=self._reserved.gateways,
             api_servers=self._reserved.api_servers,
         )
-        changed = surroundings != self._surroundings
-        self._surroundings = surroundings
+        changed = surroundings != self.surroundings
+        self.surroundings = surroundings
         return changed
 
     def node_addresses(self) -> frozenset[Vip]:
@@ -125,7 +125,7 @@ class Desire:
         noted = dict.fromkeys(keys)
         _each(noted, self._note)
         self._choices.clear()
-        concerned = [*noted, *(self._sharing.settle() - noted.keys())]
+        concerned = [*noted, *(self.sharing.settle() - noted.keys())]
         touched = set[Vip]().union(*_each(concerned, self._claim))
         _each({*concerned, *self._sharers(touched)}, self._object)
         _each(concerned, self._publisher.service_changed)
@@ -145,13 +145,13 @@ class Desire:
         """What one Service asks for."""
         service: Service | None = self._services.store.get(key)
         if service is None:
-            self._sharing.drop(key)
+            self.sharing.drop(key)
         else:
-            self._sharing.ask(interpret(service, self._rules, self._surroundings))
+            self.sharing.ask(interpret(service, self._rules, self.surroundings))
 
     def _claim(self, key: ServiceKey) -> set[Vip]:
         """The claims of one Service."""
-        wish = self._sharing.wish(key)
+        wish = self.sharing.wish(key)
         before = {vip: tuple(self.ledger.claimants(vip).values()) for vip in self.ledger.claims_of(key)}
         former = self._claimed_for.pop(key, None)
         if former is not None and (wish is None or wish.uid != former.uid):
@@ -172,7 +172,7 @@ class Desire:
     def _claim_for(self, key: ServiceKey, wish: Wish, former: Wish | None, claimed: Iterable[Vip]) -> set[Vip]:
         """`former`: what this very Service wished before, and `claimed` by it."""
         had = set(claimed) if former is not None else set()
-        granted = self._sharing.granted(wish)
+        granted = self.sharing.granted(wish)
         # Whose entry in the status an address is hangs on where it came from: one is not kept over a change of that.
         movable = had if former is None or former.from_status == wish.from_status else set()
         leaving = [vip for vip in movable if vip not in wish.listed and len(self.ledger.claimants(vip)) == 1 and self._bound_here(vip)]
@@ -195,20 +195,15 @@ class Desire:
 
     def _sharers(self, vips: Iterable[Vip]) -> set[ServiceKey]:
         """Other Services of these VIPs whose lot may have changed with them."""
-        shared = (claimants for vip in vips if len(claimants := self._sharing.claimants(vip)) > 1)
+        shared = (claimants for vip in vips if len(claimants := self.sharing.claimants(vip)) > 1)
         return {wish.key for claimants in shared if any(_is_particular(wish) for wish in claimants) for wish in claimants}
 
     def _object(self, key: ServiceKey) -> None:
         """Tell a Service what of its wish cannot be done, when that changed."""
-        wish = self._sharing.wish(key)
+        wish = self.sharing.wish(key)
         if wish is None:
             return
-        found = bounded(
-            [
-                *wish.problems,
-                *objections(wish, self._sharing, self.whereabouts, self._nics, self.choose, node=self._node, one_holder=self._one_holder),
-            ]
-        )
+        found = bounded([*wish.problems, *self.objections(wish)])
         if found == self._problems.get(wish.uid, ()):
             return
         known = self._problems.get(wish.uid, ())
@@ -217,6 +212,11 @@ class Desire:
             if problem not in known:
                 log.warning("not done as asked", extra={"service": key, "uid": wish.uid, "reason": problem.message})
         self._publisher.problems(key, wish.uid, found)
+
+    def objections(self, wish: Wish) -> tuple[Problem, ...]:
+        """What of a wish cannot be done because of other Services, endpoints or nodes."""
+        one_holder, node = self._one_holder, self._node
+        return tuple(objections(wish, self.sharing, self.whereabouts, self._nics, self.choose, node=node, one_holder=one_holder))
 
     # -- what follows for a VIP --------------------------------------------------------------------------------------------
 
@@ -280,7 +280,7 @@ class Desire:
 
     def leases(self, vip: Vip) -> tuple[LeaseKey, ...]:
         """The Leases of the Services that may claim the VIP, that of the oldest Service first."""
-        return tuple(dict.fromkeys(wish.lease for wish in self._sharing.claimants(vip)))
+        return tuple(dict.fromkeys(wish.lease for wish in self.sharing.claimants(vip)))
 
     def lease(self, service: ServiceKey) -> LeaseKey:
         """The Lease that a Service hangs on; "" = it has none of its own."""
@@ -289,11 +289,11 @@ class Desire:
 
     def nic_claims(self, vip: Vip) -> list[NicChoice | None]:
         """What the Services of a VIP say of its NIC, oldest first."""
-        return [wish.nic for wish in self._sharing.claimants(vip)]
+        return [wish.nic for wish in self.sharing.claimants(vip)]
 
     def leaning(self, vip: Vip) -> Leaning:
         """Which nodes are to take the VIP first."""
-        return self.whereabouts.leaning(self._sharing.claimants(vip), self.choose(vip))
+        return self.whereabouts.leaning(self.sharing.claimants(vip), self.choose(vip))
 
     def choose(self, vip: Vip) -> Choice:
         """Where the VIP may be held. Many Services may share it, and many ask: kept until something that it hangs on changes."""
@@ -303,7 +303,7 @@ class Desire:
             self._chosen_at = at
         choice = self._choices.get(vip)
         if choice is None:
-            choice = self._choices[vip] = self.whereabouts.choose(self._sharing.claimants(vip))
+            choice = self._choices[vip] = self.whereabouts.choose(self.sharing.claimants(vip))
         return choice
 
 

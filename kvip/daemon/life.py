@@ -14,9 +14,10 @@ from kvip.checks import parse_listen
 from kvip.core.service_rules import TABLE as SERVICE_TABLE
 from kvip.daemon.parts import Parts
 from kvip.daemon.supervision import supervise
+from kvip.daemon.viewing import Views
 from kvip.kernel.packet import IMPLEMENTATION
 from kvip.kernel.ruleset_monitor import RulesetMonitor
-from kvip.observe import health, http
+from kvip.observe import health, http, readers
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +55,12 @@ class Life:
             "reserved": parts.reserved.run,
             **parts.disputes.components(),
             "leftovers": parts.leftovers.run,
+            "lag": parts.lag.run,
         }
         if not parts.guard.weak:
             background["ruleset-monitor"] = RulesetMonitor(on_changed=parts.upkeep.doubt_rules, owns=parts.guard.owns).run
+        if parts.settings.socket:
+            background["readers"] = self._serve_readers
         if parts.settings.metrics_address:
             background["http"] = self._serve_http
         if parts.ports is not None:
@@ -114,6 +118,10 @@ class Life:
         address = parse_listen(self._parts.settings.metrics_address)
         await http.serve(address, alive=self._alive, ready=self._ready, update=self._update_gauges)
 
+    async def _serve_readers(self) -> None:
+        views = Views(self._parts)
+        await readers.serve(self._parts.settings.socket, state=views.state, explanation=views.explanation)
+
     def _alive(self) -> health.Verdict:
         return health.alive(self._parts.heartbeats.late())
 
@@ -128,6 +136,7 @@ class Life:
         parts = self._parts
         parts.caches.update_gauges()
         metrics.service_rules_pending_seconds.set(parts.firewall.pending_s())
+        metrics.loop_lag_seconds.set(parts.lag.longest_s)
         metrics.tasks.set(len(asyncio.all_tasks()))
         until = parts.elector.valid_until if parts.elector is not None else None
         metrics.lease_valid_seconds.set(0 if until is None else until - parts.clock.now())

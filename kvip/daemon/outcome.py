@@ -32,6 +32,7 @@ class Outcome:
         self._publisher = publisher
         self._asked_at: dict[Vip, float] = {}
         self._announced_at: dict[Vip, float] = {}
+        self._bound_at: dict[Vip, float] = {}
         self._conflicts: set[Vip] = set()
         self._left_over: dict[Vip, tuple[Claimant, ...]] = {}
         self._removed_at_start = False
@@ -59,6 +60,10 @@ class Outcome:
             if not action.keeps:
                 self._stopped(action.vip)
 
+    def bound_since(self, vip: Vip) -> float | None:
+        """When the kernel confirmed the VIP since it was last taken; None = it is not bound, or that is not known."""
+        return self._bound_at.get(vip)
+
     def hushed(self, vip: Vip) -> None:
         """The VIP is not bound by kvip any more, so nothing is said of it."""
         self._asked_at.pop(vip, None)
@@ -66,12 +71,14 @@ class Outcome:
 
     def _stopped(self, vip: Vip) -> None:
         self._announced_at.pop(vip, None)
+        self._bound_at.pop(vip, None)
         self._publisher.stopped(vip)
 
     def withdrawn(self) -> None:
         """A fence withdrew everything."""
         self._publisher.stopped_all()
         self._announced_at.clear()
+        self._bound_at.clear()
         self._asked_at.clear()
         if not self._removed_at_start:
             self._left_over.clear()
@@ -87,6 +94,8 @@ class Outcome:
                 extra={"action": type(action).__name__, "vip": vip, "nic": self._nic(action), "reason": done.problem},
             )
             return False
+        if isinstance(action, diff.Adopt | diff.Take):
+            self._bound_at[vip] = self._clock.now()
         if isinstance(action, diff.Adopt):
             self._left_over.pop(vip, None)
             log.info("vip adopted", extra={"vip": vip, "nic": action.link.name})

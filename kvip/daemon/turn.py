@@ -97,7 +97,11 @@ class Turn:
         self._dad = dad
         self._nics = nics
         self._lifetime_s = lifetime_s
-        self._failures: dict[Vip, int] = {}
+        self._failures: dict[Vip, tuple[int, str]] = {}
+
+    def failure(self, vip: Vip) -> str:
+        """How the last try to bind or unbind the VIP failed, in the kernel's own words; "" = it did not."""
+        return self._failures.get(vip, (0, ""))[1]
 
     async def act(self, dirty: Mapping[Vip, float], again: Again) -> None:
         """Bring these VIPs (with the instant at which each was marked) in line with what is wanted."""
@@ -188,7 +192,8 @@ class Turn:
         if self._outcome.confirmed(result):
             self._failures.pop(vip, None)
             return
-        count = self._failures[vip] = self._failures.get(vip, 0) + 1
+        count = self._failures.get(vip, (0, ""))[0] + 1
+        self._failures[vip] = (count, result.problem)
         again.at(vip, self._clock.now() + min(LONGEST_RETRY_S, RETRY_S * 2 ** min(count - 1, 6)))
         again.doubt()
         if count >= REFUSED_AFTER and isinstance(result.action, diff.Take | diff.Adopt):

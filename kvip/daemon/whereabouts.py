@@ -78,32 +78,21 @@ class Whereabouts:
 
     def site(self, wish: Wish) -> Site:
         """What one claimant asks of the node."""
-        if wish.node_selector is None:
-            return Site(service=wish.key, readable=False)
-        nodes: frozenset[str] | None = None
-        if wish.local_only or wish.needs_endpoints:
-            if not self._slices.synced:
-                return Site(service=wish.key, known=False)
-            endpoints = self.endpoints(wish.key)
-            if wish.needs_endpoints and not endpoints.any:
-                return Site(service=wish.key, nodes=frozenset())
-            if wish.local_only and not endpoints.placeless:
-                nodes = frozenset(node for node in endpoints.nodes if not self._excluded(node))
-        if wish.node_selector:
-            fit = frozenset(node for node in selectors.matching(wish.node_selector, self._labels()) if not self._excluded(node))
-            nodes = fit if nodes is None else nodes & fit
-        return Site(service=wish.key, nodes=nodes)
+        return siting.site(wish, self._known_endpoints(wish), self._nodes.store, self._rules)
+
+    def shortage(self, wish: Wish) -> str:
+        """Why no node does for it, as a sentence about its Service; "" = some node does."""
+        return siting.shortage(wish, self._known_endpoints(wish), self._nodes.store, self._rules)
+
+    def _known_endpoints(self, wish: Wish) -> Endpoints | None:
+        """Its endpoints, where they matter and are known."""
+        concerned = wish.local_only or wish.needs_endpoints
+        return self.endpoints(wish.key) if concerned and self._slices.synced else None
 
     def leaning(self, claimants: Iterable[Wish], choice: Choice) -> Leaning:
         """Which nodes are to take the VIP first: those that may hold it, in the order of the oldest Service that has one."""
         prefers = next((wish.prefers for wish in claimants if wish.prefers != Preference()), None)
         if prefers is None and choice.nodes is None:
             return ALIKE
-        tiers = selectors.tiers(prefers, self._labels()) if prefers is not None else ()
+        tiers = selectors.tiers(prefers, siting.labels_of(self._nodes.store)) if prefers is not None else ()
         return Leaning(fit=choice.nodes, tiers=tiers)
-
-    def _excluded(self, name: str) -> bool:
-        return bool(siting.exclusion(self._nodes.store.get(name), self._rules))
-
-    def _labels(self) -> dict[str, Mapping[str, str]]:
-        return {name: node.metadata.labels or {} for name, node in self._nodes.store.items()}

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -56,14 +57,26 @@ async def serve_health(port: int, alive: Callable[[], Verdict]) -> None:
     await _listen(("", port), {"/healthz": healthz})
 
 
-async def _listen(address: tuple[str, int], pages: Mapping[str, Callable[[web.Request], Awaitable[web.Response]]]) -> None:
+Pages = Mapping[str, Callable[[web.Request], Awaitable[web.Response]]]
+
+
+@asynccontextmanager
+async def running(pages: Pages) -> AsyncIterator[web.AppRunner]:
+    """A server of these pages (path -> what answers a GET) that listens nowhere yet."""
     app = web.Application()
     for path, page in pages.items():
         app.router.add_get(path, page)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.2)
     await runner.setup()
     try:
-        host, port = address
+        yield runner
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(address: tuple[str, int], pages: Pages) -> None:
+    host, port = address
+    async with running(pages) as runner:
         while True:
             try:
                 await web.TCPSite(runner, host or None, port, reuse_address=True).start()
@@ -72,5 +85,3 @@ async def _listen(address: tuple[str, int], pages: Mapping[str, Callable[[web.Re
                 log.error("an address cannot be listened on; trying again", extra={"host": host, "port": port, "reason": str(error)})
                 await asyncio.sleep(RETRY_S)
         await asyncio.Event().wait()
-    finally:
-        await runner.cleanup()

@@ -1,19 +1,24 @@
 """One view of what this daemon knows and does, as one document: for the log on SIGUSR1, and for whoever asks.
 
-Input: the ledger, the kernel's facts, and what the election and the announcer say. Output: `StateView`. Pure: it must not ask anything
-that waits, and nothing is said in it that is not known: what the kernel did not confirm is not bound.
+Input: facts of each VIP, values that cannot be VIPs, and what the daemon says of itself. Output: `StateView`. Pure: it must not ask
+anything that waits, and nothing is said in it that is not known: what the kernel did not confirm is not bound. docs/status.md lists its
+fields.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from kvip.core.facts import Bound, Facts
-from kvip.core.ledger import Ledger
+from kvip.core.desired import Wish
 from kvip.core.model import Incarnation, ServiceKey, Uid, Vip, packed
+from kvip.core.problem import LONGEST_VALUE
+from kvip.core.sharing import Clash
+from kvip.observe.standing import State, VipFacts, judge, nic_name
+
+Order = tuple[int, bytes, str, bool, str]
 
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,13 +31,21 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VipView(msgspec.Struct, frozen=True, kw_only=True):
-    """One VIP on this node. Instants are RFC 3339 by the wall clock of the view; empty = not now."""
+    """One VIP on this node. Instants are RFC 3339 by the wall clock of the view; empty = not now, or not known."""
 
-    vip: Vip
+    vip: str
+    """What a Service gives for an address, where it cannot be a VIP."""
+    state: State
+    reason: str
+    """Why it is not announced from this node; "" = it is."""
     services: tuple[ServiceView, ...]
     """Empty: nobody asks for it (any more)."""
+    node: str
+    """The node that holds it; "" = nobody is known."""
     holder: str
     """Who holds it, as the Leases say: an incarnation, or another daemon's identity; "" = nobody is known."""
+    since: str
+    """Since when it is announced (`announced`), bound (`bound`) or asked for (`pending`)."""
     permit_until: str
     bound: bool
     """Is it in the kernel with kvip's mark?"""
@@ -41,6 +54,9 @@ class VipView(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: str
     """When the kernel drops it unless it is refreshed."""
     announced_since: str
+    last_announced: str
+    rounds: int
+    """Announcements since the last burst began."""
     conflict: str
     """Who else has it: a MAC, or that it is on this node without kvip's mark; "" = nobody."""
 
@@ -52,16 +68,28 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     election: str
     incarnation: Incarnation
+    epoch: int = 0
+    """How often everything was withdrawn since the start."""
     valid_until: str
     """Until when this node may act at all."""
+    valid_s: float = 0.0
+    """Seconds until then; 0 = it may not act."""
+    observed: bool = True
+    """Is what it knows of the Leases fresh?"""
     blocked: str
     """Why nothing is taken although this node is alive."""
+    banned: str = ""
+    """Why this node is to hold nothing: its Node object, or its switch."""
     fencing: str
     """"switch", or why it is weaker."""
     nics: tuple[str, ...]
     """Those that VIPs go to, and that of the settings."""
     synced: Mapping[str, bool]
     """Kinds of objects: True = the API server's were read whole and are followed."""
+    known: bool = True
+    """Is it known what every Service asks for? Not before all were read since the start, or since everything was withdrawn."""
+    loop_lag_s: float = 0.0
+    """The longest that a timer of the daemon was late in the last 10 s."""
 
 
 class StateView(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,65 +98,123 @@ class StateView(msgspec.Struct, frozen=True, kw_only=True):
     at: str
     daemon: Header
     vips: tuple[VipView, ...]
-    """IPv4 first, in numeric order."""
+    """IPv4 first, in numeric order; what is no address comes last."""
 
 
 class Instants:
-    """Turns instants of CLOCK_BOOTTIME into text; `now` and `wall` were read together."""
+    """Puts instants of the daemon's clock on the wall clock of one moment."""
 
     def __init__(self, *, now: float, wall: datetime) -> None:
         self._now = now
         self._wall = wall
 
     def text(self, at: float | None) -> str:
-        """RFC 3339 in UTC with milliseconds; "" for None."""
+        """RFC 3339 in UTC with milliseconds; "" = never."""
         if at is None:
             return ""
-        return (self._wall + timedelta(seconds=at - self._now)).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        moment = self._wall + timedelta(seconds=at - self._now)
+        return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def now(self) -> str:
         """The instant itself."""
         return self.text(self._now)
 
-
-class Answers(msgspec.Struct, frozen=True, kw_only=True):
-    """What the other parts say of one VIP. Each call is a look-up."""
-
-    permit: Callable[[Vip], float | None]
-    holder: Callable[[Vip], str]
-    announced_since: Callable[[Vip], float | None]
-    conflicting: Callable[[Vip], bytes | None]
-    """The MAC of another host that has the address."""
+    def left_s(self, at: float | None) -> float:
+        """Seconds until then, rounded to milliseconds; 0 = over, or never."""
+        return 0.0 if at is None else max(0.0, round(at - self._now, 3))
 
 
-def view(header: Header, ledger: Ledger, facts: Facts, answers: Answers, instants: Instants) -> StateView:
-    """Every VIP that a Service asks for, and every marked address that none does."""
-    vips = sorted({*ledger.vips(), *facts.marked()}, key=lambda vip: (len(packed(vip)), packed(vip)))
-    return StateView(at=instants.now(), daemon=header, vips=tuple(_vip(vip, ledger, facts, answers, instants) for vip in vips))
+def unready(header: Header) -> str:
+    """Why this node holds nothing at all; "" = it may."""
+    missing = sorted(kind for kind, done in header.synced.items() if not done)
+    if not header.observed:
+        return "the API server does not answer about the Leases, so this node may hold nothing"
+    if missing:
+        return f"the API server's {', '.join(missing)} were not read yet"
+    if not header.known:
+        return "it is not known yet what every Service asks for: they are being read"
+    if header.blocked:
+        return header.blocked
+    if header.banned:
+        return f"{header.node} holds nothing: {header.banned}"
+    if header.election == "claims" and not header.valid_s:
+        return "this node's heartbeat is not confirmed, so it may hold nothing"
+    return ""
 
 
-def _vip(vip: Vip, ledger: Ledger, facts: Facts, answers: Answers, instants: Instants) -> VipView:
-    places = facts.bound(vip)
-    marked = next((place for place in places if place.address.marked), None)
-    foreign = next((place for place in places if not place.address.marked), None)
+def view(header: Header, vips: Iterable[VipView], instants: Instants) -> StateView:
+    """The document, in its order."""
+    return StateView(at=instants.now(), daemon=header, vips=tuple(sorted(vips, key=order)))
+
+
+def row(facts: VipFacts, instants: Instants, *, unready: str = "") -> VipView:
+    """One VIP that a Service asks for, or that is bound although none does. `unready`: why this node holds nothing at all."""
+    state, reason = judge(facts, unready=unready)
+    marked, foreign = facts.marked, facts.foreign
     place = marked or foreign
-    mac = answers.conflicting(vip)
+    asked = min((claimant.since for claimant in facts.claimants), default="")
     return VipView(
-        vip=vip,
+        vip=facts.vip,
+        state=state,
+        reason=reason,
         services=tuple(
             ServiceView(service=claimant.service, uid=claimant.uid, generation=claimant.generation, since=claimant.since)
-            for claimant in ledger.claimants(vip).values()
+            for claimant in facts.claimants
         ),
-        holder=answers.holder(vip),
-        permit_until=instants.text(answers.permit(vip)),
+        node=facts.holding_node,
+        holder=facts.holder,
+        since={"announced": instants.text(facts.announced_at), "bound": instants.text(facts.bound_at), "pending": asked}.get(state, ""),
+        permit_until=instants.text(facts.permit_until),
         bound=marked is not None,
-        nic=_nic(place, facts) if place else "",
+        nic=nic_name(place.address.index, facts.links) if place else "",
         expires_at=instants.text(marked.expires_at) if marked else "",
-        announced_since=instants.text(answers.announced_since(vip)),
-        conflict=mac.hex(":") if mac else f"without kvip's mark on {_nic(foreign, facts)}" if foreign else "",
+        announced_since=instants.text(facts.announced_at),
+        last_announced=instants.text(facts.last_sent_at),
+        rounds=facts.rounds,
+        conflict=facts.mac.hex(":")
+        if facts.mac
+        else f"without kvip's mark on {nic_name(foreign.address.index, facts.links)}"
+        if foreign
+        else "",
     )
 
 
-def _nic(place: Bound, facts: Facts) -> str:
-    link = facts.links.get(place.address.index)
-    return link.name if link is not None else f"NIC {place.address.index}"
+def unmet(wish: Wish, clashes: Mapping[Vip, Clash]) -> Iterator[VipView]:
+    """What one Service asks for and does not get: values that cannot be VIPs, addresses whose port an older Service has, or no address."""
+    for refused in wish.refused:
+        yield _unmet(wish, refused.value, "invalid", refused.fault)
+    for vip, clash in clashes.items():
+        protocol, number = clash.port
+        yield _unmet(wish, vip, "conflict", f"the older Service {clash.older} has port {number}/{protocol} of it")
+    if not wish.listed and not wish.refused:
+        yield _unmet(wish, "", "pending", "the Service names no address")
+
+
+def _unmet(wish: Wish, value: str, state: State, reason: str) -> VipView:
+    return VipView(
+        vip=value if len(value) <= LONGEST_VALUE else f"{value[: LONGEST_VALUE - 3]}...",
+        state=state,
+        reason=reason,
+        services=(ServiceView(service=wish.key, uid=wish.uid, generation=wish.generation, since=""),),
+        node="",
+        holder="",
+        since="",
+        permit_until="",
+        bound=False,
+        nic="",
+        expires_at="",
+        announced_since="",
+        last_announced="",
+        rounds=0,
+        conflict="",
+    )
+
+
+def order(row: VipView) -> Order:
+    """What is held comes before what others ask for in vain."""
+    first, vain = row.services[0].service if row.services else "", row.state == "conflict"
+    try:
+        value = packed(Vip(row.vip))
+    except OSError:
+        return 17, b"", row.vip, vain, first
+    return len(value), value, row.vip, vain, first

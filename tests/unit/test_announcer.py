@@ -386,3 +386,16 @@ def test_a_nic_that_comes_back_is_announced_on_anew_with_its_new_mac(bench):
     assert len(bench.times(VIP)) == 8
     assert bench.frames[-1][2][6:12] == anew.mac
     assert bench.opened == [LINK, OTHER, anew]
+
+
+def test_it_is_known_how_often_and_when_a_vip_was_announced_last(bench):
+    async def story(announcer):
+        assert announcer.sent(VIP) == (0, None)
+        announcer.start(VIP, LINK)
+        await asyncio.sleep(3)
+        rounds, last_at = announcer.sent(VIP)
+        assert (rounds, last_at - 1000.0) == (3, pytest.approx(2.2, abs=0.002))
+        announcer.stop(VIP)
+        assert announcer.sent(VIP) == (0, None)
+
+    bench.play(story)

@@ -59,8 +59,14 @@ def refused(*argv: str, **kwargs: object) -> ConfigError:
 
 def test_defaults_are_the_documented_ones():
     result = loaded()
-    assert result == Loaded(settings=Settings(node_name="node-1.example", election="claims"))
+    assert result == Loaded(settings=Settings(node_name="node-1.example", election="claims", socket="/run/kvip/kvip.sock"))
     assert (result.settings.lease_duration_s, result.settings.renew_deadline_s, result.settings.retry_period_s) == (5, 3, 1)
+
+
+def test_the_socket_for_readers_is_in_the_state_dir_unless_named_or_off():
+    assert loaded("--state-dir", "/var/kvip").settings.socket == "/var/kvip/kvip.sock"
+    assert loaded("--state-dir", "/var/kvip", "--socket", "/run/x").settings.socket == "/run/x"
+    assert loaded("--socket", "off").settings.socket == ""
 
 
 def test_flag_beats_own_variable_beats_kube_vip_variable_beats_file_beats_default():
@@ -84,6 +90,7 @@ OVERRIDES = {
     "kubeconfig": ("/kube", "/kube"),
     "metrics-address": ("[::1]:9", "[::1]:9"),
     "state-dir": ("/var/lib/kvip", "/var/lib/kvip"),
+    "socket": ("/run/other.sock", "/run/other.sock"),
     "election": ("global", "global"),
     "stray-action": ("remove", "remove"),
     "log-format": ("logfmt", "logfmt"),
@@ -298,6 +305,8 @@ def test_bad_number_in_a_file_is_refused(option, literal):
         ("metrics-address", "a_b:1"),
         ("state-dir", "run/kvip"),
         ("state-dir", "/run\n/x"),
+        ("socket", "run/kvip.sock"),
+        ("socket", "/run/" + "x" * 99),
         ("load-balancer-class", "a b"),
         ("load-balancer-class", "/x"),
         ("class-only", "yes"),
@@ -532,7 +541,13 @@ def test_a_typical_kube_vip_manifest_starts_without_a_warning():
     result = loaded(**environ)
     assert result.warnings == ()
     assert result.settings == Settings(
-        node_name="n1", interface="eth0", election="global", lease_duration_s=15, renew_deadline_s=10, retry_period_s=2
+        node_name="n1",
+        interface="eth0",
+        election="global",
+        lease_duration_s=15,
+        renew_deadline_s=10,
+        retry_period_s=2,
+        socket="/run/kvip/kvip.sock",
     )
 
 

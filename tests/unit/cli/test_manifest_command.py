@@ -13,7 +13,7 @@ from kvip.settings import Settings
 SAMPLES = {"text": "eth7", "switch": "true", "number": "2", "integer": "100"}
 OVERRIDES = {
     "kubeconfig": "/etc/kube.conf", "metrics-address": "127.0.0.1:9", "lease-duration": "20", "state-dir": "/var/kvip", "members": "n1",
-    "stray-ranges": "10.0.0.0/8", "retry-period": "1.5", "election": "global", "health-check-port": "10256",
+    "socket": "/run/x", "stray-ranges": "10.0.0.0/8", "retry-period": "1.5", "election": "global", "health-check-port": "10256",
 }  # fmt: skip
 
 

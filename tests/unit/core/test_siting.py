@@ -4,10 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvip.core.desired import Wish
 from kvip.core.election.placement import ALIKE, Leaning, lean
 from kvip.core.model import ServiceKey
 from kvip.core.objects import Endpoint, EndpointConditions, EndpointSlice, Node, NodeSpec, ObjectMeta, Taint
-from kvip.core.siting import EXCLUDE_LABEL, Choice, NodeRules, Site, choose, exclusion, gather
+from kvip.core.selectors import parse
+from kvip.core.siting import EXCLUDE_LABEL, Choice, Endpoints, NodeRules, Site, choose, exclusion, gather, shortage
+from kvip.core.siting import site as site_of
 
 A, B, C = (ServiceKey(f"default/{name}") for name in "abc")
 RULES = NodeRules()
@@ -157,3 +160,45 @@ def test_who_can_serve_comes_first_then_who_is_preferred_then_who_had_it(leaning
 @given(NODES | st.none(), st.lists(NODES, max_size=3), st.sampled_from(["", *ORDER]))
 def test_the_order_excludes_nobody(fit, tiers, former):
     assert sorted(lean(ORDER, Leaning(fit=fit, tiers=tuple(tiers)), former=former)) == ORDER
+
+
+def wish(*, local=False, needs=False, selector=()):
+    return Wish(uid="u", key=A, local_only=local, needs_endpoints=needs, node_selector=selector)
+
+
+ON_N1 = Endpoints(any=True, nodes=frozenset({"n1"}))
+NODES = {
+    "n1": Node(metadata=ObjectMeta(name="n1", labels={"zone": "a"})),
+    "n2": Node(metadata=ObjectMeta(name="n2", labels={EXCLUDE_LABEL: ""})),
+}
+ZONE_A, ZONE_B = parse("zone=a"), parse("zone=b")
+
+
+@pytest.mark.parametrize(
+    ("asked", "endpoints", "nodes", "why"),
+    [
+        (wish(), None, None, ""),
+        (wish(local=True), ON_N1, {"n1"}, ""),
+        (wish(local=True), Endpoints(any=True, placeless=True), None, ""),
+        (wish(local=True), Endpoints(), set(), "externalTrafficPolicy is Local, and it has no endpoints"),
+        (wish(local=True), Endpoints(any=True), set(), "none of its endpoints takes traffic"),
+        (wish(local=True), Endpoints(any=True, nodes=frozenset({"n2"})), set(), "it asks for n2, which may hold no VIPs"),
+        (wish(needs=True), Endpoints(), set(), "require-endpoints"),
+        (wish(needs=True), ON_N1, None, ""),
+        (wish(selector=ZONE_A), None, {"n1"}, ""),
+        (wish(selector=ZONE_B), None, set(), "no Node matches"),
+        (wish(local=True, selector=ZONE_A), Endpoints(any=True, nodes=frozenset({"n3"})), set(), "its endpoints are on n3, which"),
+    ],
+)
+def test_the_nodes_that_do_for_a_claimant_and_why_none_does(asked, endpoints, nodes, why):
+    found = site_of(asked, endpoints, NODES, RULES)
+    assert found == Site(service=A, nodes=None if nodes is None else frozenset(nodes))
+    said = shortage(asked, endpoints, NODES, RULES)
+    assert why in said
+    assert bool(said) == (nodes == set()), "it is said exactly where no node does"
+
+
+def test_what_is_not_known_is_no_shortage():
+    assert site_of(wish(local=True), None, NODES, RULES) == Site(service=A, known=False)
+    assert shortage(wish(local=True), None, NODES, RULES) == ""
+    assert site_of(wish(selector=None), None, NODES, RULES) == Site(service=A, readable=False)

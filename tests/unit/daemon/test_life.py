@@ -36,11 +36,12 @@ class Daemon:
         self.journal = SimpleNamespace(run=self.component("journal"), flush=self.flush)
         self.announcer = SimpleNamespace(run=self.component("announcer"))
         self.disputes = SimpleNamespace(components=lambda: {"conflicts": self.component("conflicts")})
+        self.lag = SimpleNamespace(run=self.component("lag"))
         self.leftovers = SimpleNamespace(run=self.component("leftovers"))
         self.ports = None
         self.firewall = SimpleNamespace(run=self.component("firewall"), remove=lambda: note("ports open"))
         self.guard = SimpleNamespace(weak=True, uninstall=lambda: note("uninstall"))
-        self.settings = SimpleNamespace(metrics_address="", health_check_port=0, node_name="n1", renew_deadline_s=3.0)
+        self.settings = SimpleNamespace(metrics_address="", socket="", health_check_port=0, node_name="n1", renew_deadline_s=3.0)
         self.heartbeats = SimpleNamespace(expect=lambda name, *, within_s: None)
         self.reconcile = SimpleNamespace(run=self.reconcile_run)
         self.elector = SimpleNamespace(run=self.component("election"), release=self.release)
@@ -141,6 +142,7 @@ def test_every_part_runs_until_then(daemon):
         "reserved",
         "conflicts",
         "leftovers",
+        "lag",
         "reconcile",
         "election",
     }
