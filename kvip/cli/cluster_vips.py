@@ -12,10 +12,7 @@ from kvip.core.model import Vip
 from kvip.core.objects import Node, Service
 from kvip.kube.api import Api
 from kvip.kube.auth import connect
-from kvip.kube.decode import ObjectDecoder, T
-
-PAGE_ITEMS = 500
-DEADLINE_S = 10.0
+from kvip.kube.listing import list_all
 
 
 async def from_api(kubeconfig: str, rules: Rules) -> Owners:
@@ -25,8 +22,8 @@ async def from_api(kubeconfig: str, rules: Rules) -> Owners:
     """
     async with await connect(kubeconfig=kubeconfig) as connection:
         api = Api(connection)
-        nodes = await _list(api, "/api/v1/nodes", Node)
-        services = await _list(api, "/api/v1/services", Service)
+        nodes = await list_all(api, "/api/v1/nodes", Node)
+        services = await list_all(api, "/api/v1/services", Service)
     surroundings = Surroundings(node_addresses=frozenset(vip for node in nodes for vip in addresses_of(node)))
     owners: dict[Vip, tuple[str, ...]] = {}
     for service in services:
@@ -34,17 +31,3 @@ async def from_api(kubeconfig: str, rules: Rules) -> Owners:
         for vip in wish.addresses:
             owners[vip] = (*owners.get(vip, ()), wish.key)
     return owners
-
-
-async def _list(api: Api, path: str, kind: type[T]) -> list[T]:
-    """Every object of a kind, by pages of one consistent list; one that cannot be decoded is left out: nothing is done for it."""
-    decoder = ObjectDecoder(kind)
-    found: list[T] = []
-    token = ""
-    while True:
-        params = {"limit": str(PAGE_ITEMS)} | ({"continue": token} if token else {})
-        page = decoder.page(await api.get(path, params=params, deadline_s=DEADLINE_S))
-        found += page.items
-        token = page.token
-        if not token:
-            return found

@@ -32,9 +32,16 @@ def _manifest(argv: Sequence[str]) -> int:
     return manifest.main(argv)
 
 
+def _doctor(argv: Sequence[str]) -> int:
+    from kvip.cli import doctor
+
+    return doctor.main(argv)
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "manager": (_manager, "run the daemon: hold and announce the VIPs of LoadBalancer Services"),
     "manifest": (_manifest, "print a DaemonSet, a static Pod or the rights for the settings, as YAML"),
+    "doctor": (_doctor, "say what of this host or the cluster is not as kvip needs it, and the command that mends it"),
     "sweep": (_sweep, "remove what kvip, or another daemon, left on this host"),
 }
 
