@@ -30,6 +30,7 @@ from kvip.daemon.executor import Executor
 from kvip.daemon.firewall import Firewall, build_firewall
 from kvip.daemon.guard import Guard
 from kvip.daemon.hosts import build_host_notes
+from kvip.daemon.lag import LoopLag
 from kvip.daemon.leftovers import Leftovers
 from kvip.daemon.lifetime import lifetime_s
 from kvip.daemon.nic import read_all_links
@@ -91,7 +92,10 @@ class Parts:
         self.clock = clock
         self.ports = ports
         self.started_at = clock.now()
+        self.renewed_at: float | None = None
+        """When a renewal of a lease last counted."""
         self.heartbeats = Heartbeats(clock)
+        self.lag = LoopLag()
         self.rules = rules_of(settings)
         self.facts = Facts()
         self.ledger = Ledger()
