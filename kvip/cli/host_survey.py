@@ -30,7 +30,8 @@ from kvip.kube import proxy
 from kvip.settings import Settings
 
 KNOWN_PROGRAMS = announcers.RUNNING | {managers.NETWORKD, managers.NETWORK_MANAGER, "kube-proxy", "calico-node", "flanneld", "cilium-agent"}
-UNIX_SOCKETS = Path("/proc/net/unix")
+UNIX_SOCKETS = Path("/proc/thread-self/net/unix")
+"""Of this thread: /proc/net shows the network namespace of the first one (proc(5))."""
 
 T = TypeVar("T")
 

@@ -12,6 +12,7 @@ import msgspec
 from kvip.core import strays
 from kvip.core.doctor.facts import Facts
 from kvip.core.doctor.finding import Finding
+from kvip.core.facts import KUBE_PROXY_NIC
 from kvip.core.model import Address, Vip
 from kvip.core.strays import Managed
 from kvip.core.sweeping import leftovers
@@ -32,7 +33,7 @@ def judge(facts: Facts) -> Iterator[Finding]:
 def _stale(facts: Facts) -> Iterator[Finding]:
     """Addresses without the mark that are, or were, those of Services of ours."""
     net, cluster = facts.host.net, facts.cluster
-    nics = {index: link.name for index, link in net.links.items() if link.kind != "dummy"}
+    nics = {index: link.name for index, link in net.links.items() if link.kind != "dummy" and link.name != KUBE_PROXY_NIC}
     now = cluster.vips if cluster is not None else None
     former = facts.host.former if now is not None else {}
     if now is None:
@@ -56,7 +57,7 @@ def _by_form(facts: Facts) -> Iterator[Finding]:
     """Addresses that look like another daemon's VIPs; whose they are is not known."""
     vips = facts.cluster.vips if facts.cluster is not None else None
     for address in leftovers(facts.host.net):
-        if vips is not None and address.ip in vips:
+        if (vips is not None and address.ip in vips) or facts.host.net.nic(address) == KUBE_PROXY_NIC:
             continue  # Another daemon's, which may bind as it likes, or found by `_stale`.
         yield Finding(
             check="looks-left",

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from kvip.core.doctor import nics
 from kvip.core.doctor.facts import Facts
 from kvip.core.doctor.finding import Finding
+from kvip.core.facts import KUBE_PROXY_NIC
 
-IPVS_NIC = "kube-ipvs0"
-"""The dummy NIC to which kube-proxy binds the addresses of all Services in mode ipvs (pkg/proxy/ipvs)."""
 _BEST_LOCAL = 2
 """arp_announce (ip-sysctl): a source that suits the target; what strictARP sets."""
 _STRICT_ARP = (
@@ -35,7 +34,7 @@ def judge(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             check="ipvs-no-strict-arp",
             level="problem",
-            what=f"kube-proxy runs in mode ipvs ({IPVS_NIC} has {bound} addresses), and {' and '.join(off)} on {link.name}",
+            what=f"kube-proxy runs in mode ipvs ({KUBE_PROXY_NIC} has {bound} addresses), and {' and '.join(off)} on {link.name}",
             why="Every VIP is an address of every node then, and each of them answers ARP for it. kvip silences this node while its daemon "
             "runs; a node without a running one answers beside the holder.",
             mend=_STRICT_ARP + "   # at once: sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2",
@@ -45,8 +44,8 @@ def judge(facts: Facts) -> Iterator[Finding]:
 def addresses(facts: Facts) -> int:
     """How many addresses kube-proxy has bound in mode ipvs."""
     net = facts.host.net
-    return sum(1 for address in net.addresses if net.nic(address) == IPVS_NIC)
+    return sum(1 for address in net.addresses if net.nic(address) == KUBE_PROXY_NIC)
 
 
 def _has_nic(facts: Facts) -> bool:
-    return any(link.name == IPVS_NIC for link in facts.host.net.links.values())
+    return any(link.name == KUBE_PROXY_NIC for link in facts.host.net.links.values())

@@ -37,6 +37,7 @@ class Daemon:
         self.announcer = SimpleNamespace(run=self.component("announcer"))
         self.disputes = SimpleNamespace(components=lambda: {"conflicts": self.component("conflicts")})
         self.leftovers = SimpleNamespace(run=self.component("leftovers"))
+        self.lag = SimpleNamespace(run=self.component("lag"))
         self.ports = None
         self.firewall = SimpleNamespace(run=self.component("firewall"), remove=lambda: note("ports open"))
         self.guard = SimpleNamespace(weak=True, uninstall=lambda: note("uninstall"))
@@ -141,6 +142,7 @@ def test_every_part_runs_until_then(daemon):
         "reserved",
         "conflicts",
         "leftovers",
+        "lag",
         "reconcile",
         "election",
     }
