@@ -23,7 +23,8 @@ _NODE_ADDRESSES: Mapping[str, tuple[str, str]] = {
     "projectcalico.org/IPv6Address": ("Calico", _CALICO),
 }
 """Annotations of a Node in which a plugin keeps what it takes for the node's address: who, and how it chooses another."""
-_CALICO_NICS = ("cali", "vxlan.calico", "tunl0")
+_CALICO_NICS = ("cali", "vxlan.calico")
+"""What the names of its NICs begin with: those of pods, and the overlay's."""
 _CALICO_IMAGE = "calico/node"
 _SAFE_METHODS = ("kubernetes-internal-ip", "interface=", "skip-interface=", "cidr=", "can-reach=")
 CILIUM_NIC = "cilium_host"
@@ -80,7 +81,7 @@ def _first_address(facts: Facts) -> Iterator[Finding]:
 
 
 def _calico_method(facts: Facts) -> Iterator[Finding]:
-    if not any(link.name.startswith(_CALICO_NICS[0]) or link.name in _CALICO_NICS[1:2] for link in facts.host.net.links.values()):
+    if not any(link.name.startswith(_CALICO_NICS) for link in facts.host.net.links.values()):
         return
     pods = facts.cluster.pods if facts.cluster is not None else None
     methods = [pod.environment.get("IP_AUTODETECTION_METHOD", "first-found") for pod in pods or ()

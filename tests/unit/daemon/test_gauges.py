@@ -6,6 +6,7 @@ import pytest
 
 from kvip import metrics
 from kvip.clock import ManualClock
+from kvip.core.objects import Service
 from kvip.daemon.caches import Caches
 from kvip.daemon.gauges import update_gauges
 from kvip.settings import Settings
@@ -82,7 +83,7 @@ async def test_the_series_per_vip_name_each_service_and_go_with_the_vip():
 def test_relists_and_unreadable_objects_are_counted_once():
     quiet = dict.fromkeys(("on_service", "on_slice", "on_node", "on_lease", "beat"), lambda _: None)
     caches = Caches(
-        api=None, lease_api=None, lease_namespace="x", lease_filter={}, services_in="", service_kind=type(service(VIP)), clock=ManualClock(),
+        api=None, lease_api=None, lease_namespace="x", lease_filter={}, services_in="", service_kind=Service, clock=ManualClock(),
         on_snapshot=lambda: None, on_leases=lambda: None, **quiet,
     )  # fmt: skip
     caches.update_gauges()
