@@ -39,21 +39,27 @@ programs. Exit code 0: nothing that matters, 1: a problem, 2: a setting cannot b
 In a container without the host's PID namespace it cannot see which programs run: mount the host's root and give `--host-root`.
 `kubectl exec` into a pod of the DaemonSet runs it with the daemon's own settings and rights.
 """
+_FLANNEL = "flannel.alpha.coreos.com/public-ip"
 Json = dict[str, Any]
 
 
 def transcript() -> str:
     """Build the scene and let doctor look at it."""
     with tempfile.TemporaryDirectory(prefix="kvip-doctor-") as directory, Lan(2) as lan, EmbeddedApi(API_IP) as api:
-        asyncio.run(_fill(api))
         root = pathlib.Path(directory)
-        _break(lan, root / "n1")
-        _host(root / "n2", programs=("systemd", "kube-proxy"))
         kubeconfig = str(api.kvip_kubeconfig)
+        asyncio.run(_fill(api))
+        for node in lan.nodes:
+            _host(root / node, programs=("systemd", "kube-proxy"))
+        health = _look(lan, "n1", root, kubeconfig)
+        asyncio.run(_spoil(api))
+        _break(lan, root / "n1")
+        trouble = _look(lan, "n1", root, kubeconfig)
+        api.kill_api()
         parts = [
-            ("A node in trouble", _look(lan, "n1", root, kubeconfig)),
-            ("A node in health", _look(lan, "n2", root, kubeconfig)),
-            ("The same, and the API server does not answer", _without_api(lan, api, root)),
+            ("A node in health", health),
+            ("The same node in trouble", trouble),
+            ("Another one, and the API server does not answer", _look(lan, "n2", root, kubeconfig)),
         ]
     return _HEAD + "".join(f"\n## {title}\n\n```\n$ kvip doctor\n{text}\n```\n" for title, text in parts)
 
@@ -63,11 +69,6 @@ def _look(lan: Lan, node: str, root: pathlib.Path, kubeconfig: str) -> str:
     settings = config.load(arguments, {}).settings
     facts = _written_in(lan.ns(node).call(lambda: gather(settings, root=root / node), timeout_s=30.0))
     return as_text(facts, judge(facts))
-
-
-def _without_api(lan: Lan, api: EmbeddedApi, root: pathlib.Path) -> str:
-    api.kill_api()
-    return _look(lan, "n2", root, str(api.kvip_kubeconfig))
 
 
 def _written_in(facts: Facts) -> Facts:
@@ -99,22 +100,28 @@ def _write(path: pathlib.Path, text: str) -> None:
 
 
 async def _fill(api: EmbeddedApi) -> None:
-    """Two Nodes, one of which flannel takes for the VIP; a Service, MetalLB's Pod, and kube-vip's Lease."""
+    """Two Nodes and a Service."""
     async with KubeApi(api.url, api.admin_token) as kube:
         for node in ("n1", "n2"):
             await kube.request("POST", "/api/v1/nodes", body=_node(node))
         await kube.request("POST", "/api/v1/namespaces/default/services", body=_SERVICE)
+
+
+async def _spoil(api: EmbeddedApi) -> None:
+    """flannel took the VIP for the address of a node, MetalLB runs beside kvip, and kube-vip left its Lease."""
+    annotations = {"metadata": {"annotations": {_FLANNEL: VIP}}}
+    async with KubeApi(api.url, api.admin_token) as kube:
+        await kube.request("PATCH", "/api/v1/nodes/n1", body=annotations, content_type="application/merge-patch+json")
         await kube.request("POST", "/api/v1/namespaces", body={"metadata": {"name": "metallb-system"}})
         await kube.request("POST", "/api/v1/namespaces/metallb-system/pods", body=_POD)
         await kube.request("POST", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", body=_LEASE)
 
 
 def _node(name: str) -> Json:
-    public = VIP if name == "n1" else node_ip(name)
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "annotations": {"flannel.alpha.coreos.com/public-ip": public}},
+        "metadata": {"name": name, "annotations": {_FLANNEL: node_ip(name)}},
         "status": {"addresses": [{"type": "InternalIP", "address": node_ip(name)}]},
     }
 

@@ -62,7 +62,8 @@ def as_text(facts: Facts, findings: Sequence[Finding]) -> str:
         lines += [_wrapped("  why   ", finding.why), f"  mend  {_printable(finding.mend)}"]
     problems = sum(finding.level == "problem" for finding in findings)
     notes = len(findings) - problems
-    lines += ["", f"{problems} problem(s), {notes} note(s)" if findings else _NOTHING]
+    nothing = f"{_NOTHING}, in what was looked at" if facts.unseen else _NOTHING
+    lines += ["", f"{problems} problem(s), {notes} note(s)" if findings else nothing]
     return "\n".join(lines)
 
 

@@ -69,7 +69,7 @@ class HostSurvey:
         except ConfigError as error:
             self.unseen.append(Unseen(what=what, why=error.problem))
         except (KvipError, OSError) as error:
-            self.unseen.append(Unseen(what=what, why=str(error)))
+            self.unseen.append(Unseen(what=what, why=(error.strerror if isinstance(error, OSError) else None) or str(error)))
         return None
 
     def _net(self) -> Host:
@@ -127,4 +127,4 @@ def gather(settings: Settings, *, root: Path) -> Facts:
     survey = HostSurvey(settings, root)
     on_host = survey.run()
     cluster, unseen = asyncio.run(ask_cluster(settings))
-    return Facts(settings=settings, host=on_host, cluster=cluster, unseen=(*survey.unseen, *unseen))
+    return Facts(settings=settings, host=on_host, cluster=cluster, looked_at=SystemClock().wall(), unseen=(*survey.unseen, *unseen))

@@ -6,13 +6,17 @@ Input: facts. Output: findings. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import msgspec
 
 from kvip.core.doctor.facts import Facts
 from kvip.core.doctor.finding import Finding
+from kvip.core.objects import Lease
 
 KUBE_VIP = "kube-vip"
+LONG_STILL_S, STILL_DURATIONS = 600.0, 10
+"""A Lease that was not renewed for both of these stands still, even where the clocks differ somewhat."""
 
 
 class Announcer(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,13 +122,29 @@ def _shared_lease(facts: Facts) -> Iterator[Finding]:
     leases = (facts.cluster.leases if facts.cluster is not None else None) or ()
     for lease in leases:
         holder = lease.spec.holder_identity or ""
-        if lease.metadata.name == facts.settings.lease_name and holder and facts.settings.election == "claims":
-            name = f"{facts.settings.namespace}/{lease.metadata.name}"
-            yield Finding(
-                check="shared-lease-held",
-                level="problem",
-                what=f"Lease {name} names {holder!r} as holder, last renewed {lease.spec.renew_time or 'never'}",
-                why="It is the Lease of kube-vip and of election `global`. While its holder renews it a node in `claims` takes no VIP; "
-                "one that stands still is passed over after its duration.",
-                mend=f"kubectl -n {facts.settings.namespace} get lease {lease.metadata.name} -w   # renewed by nobody: delete it",
-            )
+        if lease.metadata.name != facts.settings.lease_name or not holder or facts.settings.election != "claims":
+            continue
+        namespace, name = facts.settings.namespace, lease.metadata.name
+        still = _stands_still(lease, facts)
+        yield Finding(
+            check="shared-lease-held",
+            level="note" if still else "problem",
+            what=f"Lease {namespace}/{name} names {holder!r} as holder, last renewed {lease.spec.renew_time or 'never'}",
+            why="It is the Lease of kube-vip and of election `global`. While its holder renews it a node in `claims` takes no VIP. "
+            + ("This one stands still, and is passed over after its duration." if still else "Two modes never run beside each other."),
+            mend=f"kubectl -n {namespace} delete lease {name}   # once neither kube-vip nor a kvip in that mode runs on any node"
+            if still
+            else f"kubectl -n {namespace} get lease {name} -w   # stop who renews it, or run kvip with KVIP_ELECTION=global",
+        )
+
+
+def _stands_still(lease: Lease, facts: Facts) -> bool:
+    """Was it renewed long ago, by the wall clocks? Enough for advice; the daemon itself believes no time in a Lease (PROTOCOL T1)."""
+    try:
+        renewed_at = datetime.fromisoformat(lease.spec.renew_time or "")
+    except ValueError:
+        return False
+    if facts.looked_at is None or renewed_at.tzinfo is None:
+        return False
+    duration_s = lease.spec.lease_duration_seconds or 0
+    return (facts.looked_at - renewed_at).total_seconds() > max(LONG_STILL_S, STILL_DURATIONS * duration_s)

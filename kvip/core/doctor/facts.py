@@ -6,6 +6,7 @@ None means that it was not looked at, or could not be; then an `Unseen` says why
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import msgspec
 
@@ -110,4 +111,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     host: HostFacts
     cluster: ClusterFacts | None = None
+    looked_at: datetime | None = None
+    """By the wall clock of this host, UTC-aware."""
     unseen: tuple[Unseen, ...] = ()

@@ -62,7 +62,7 @@ def _seen_of_cluster(found: ClusterFacts) -> list[tuple[str, str]]:
     if found.nodes is not None:
         rows.append(("nodes", str(len(found.nodes))))
     if found.vips is not None:
-        rows.append(("VIPs", f"{len(found.vips)} addresses of Services of type LoadBalancer"))
+        rows.append(("VIPs", f"{len(found.vips)} address(es) of Services of type LoadBalancer"))
     if found.asked:
         rows.append(("rights", f"{len(found.asked) - len(found.denied)} of {len(found.asked)} that the settings need"))
     return rows

@@ -34,7 +34,7 @@ def judge(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             check="ipvs-no-strict-arp",
             level="problem",
-            what=f"kube-proxy runs in mode ipvs ({KUBE_PROXY_NIC} has {bound} addresses), and {' and '.join(off)} on {link.name}",
+            what=f"kube-proxy runs in mode ipvs ({KUBE_PROXY_NIC} has {bound} address(es)), and {' and '.join(off)} on {link.name}",
             why="Every VIP is an address of every node then, and each of them answers ARP for it. kvip silences this node while its daemon "
             "runs; a node without a running one answers beside the holder.",
             mend=_STRICT_ARP + "   # at once: sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2",

@@ -1,6 +1,7 @@
 """Every finding: the facts that make it, what it says, and how close facts may come without making it."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,7 @@ from tests.unit.core.doctor.recorded import (
 )
 
 MODULES = sorted(Path(kvip.core.doctor.__file__).parent.glob("*.py"))
+RENEWED_AT = datetime(2026, 11, 28, 1, tzinfo=UTC)
 CHECKS = {name for path in MODULES for name in re.findall(r'check="([a-z0-9-]+)"', path.read_text())}
 
 
@@ -38,7 +40,11 @@ def notes(**annotations):
 
 
 def lease(holder):
-    return (Lease(metadata=ObjectMeta(name="plndr-svcs-lock"), spec=LeaseSpec(holder_identity=holder, renew_time="2026-11-28T01:00:00Z")),)
+    return (
+        Lease(
+            metadata=ObjectMeta(name="plndr-svcs-lock"), spec=LeaseSpec(holder_identity=holder, renew_time="2026-11-28T01:00:00.000000Z")
+        ),
+    )
 
 
 def pod(*images, **environment):
@@ -81,7 +87,7 @@ MADE = [
         "ipvs-no-strict-arp",
         "problem",
         recorded.ipvs(),
-        ["kube-ipvs0 has 1 addresses", "arp_ignore is 0 and arp_announce is 0 on eth0", "strictARP"],
+        ["kube-ipvs0 has 1 address(es)", "arp_ignore is 0 and arp_announce is 0 on eth0", "strictARP"],
     ),
     ("ipvs-no-strict-arp", "problem", recorded.ipvs(sysctls=recorded.sysctl("all", arp_ignore=1)), ["arp_announce is 0 on eth0"]),
     (
@@ -121,6 +127,18 @@ MADE = [
     ("other-announcer", "note", host(programs=frozenset({"keepalived"})), ["keepalived", "virtual_ipaddress"]),
     ("other-announcer", "note", with_settings(host(programs=frozenset({"kube-vip"})), election="global"), ["shares kube-vip's Leases"]),
     ("other-announcer", "note", with_settings(host(programs=frozenset({"speaker"})), class_only=True), ["its own class"]),
+    (
+        "shared-lease-held",
+        "note",
+        msgspec.structs.replace(recorded.cluster(leases=lease("n2")), looked_at=RENEWED_AT + timedelta(minutes=11)),
+        ["stands still", "delete lease plndr-svcs-lock"],
+    ),
+    (
+        "shared-lease-held",
+        "problem",
+        msgspec.structs.replace(recorded.cluster(leases=lease("n2")), looked_at=RENEWED_AT + timedelta(minutes=9)),
+        ["2026-11-28T01:00:00.000000Z", "KVIP_ELECTION=global"],
+    ),
     ("shared-lease-held", "problem", recorded.cluster(leases=lease("n2")), ["kube-system/plndr-svcs-lock", "'n2'", "claims"]),
     ("cni-took-vip", "problem", recorded.node(metadata=notes(**{"flannel.alpha.coreos.com/public-ip": VIP})), ["flannel takes", "node n1"]),
     ("cni-took-vip", "problem", recorded.node(metadata=notes(**{"projectcalico.org/IPv4Address": f"{VIP}/32"})), ["Calico", "default/web"]),
