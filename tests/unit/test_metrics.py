@@ -1,6 +1,8 @@
 """The metrics as a whole: named by the conventions, each one used, described in docs/metrics.md, and bounded."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from kvip.metric_reference import described, metrics_markdown
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = "\n".join(path.read_text() for path in (ROOT / "kvip").rglob("*.py") if path.name not in ("metrics.py", "metric_reference.py"))
 VARIABLES = [name for name, metric in vars(metrics).items() if isinstance(metric, MetricWrapperBase)]
+PROMTOOL = shutil.which("promtool", path=f"/usr/bin:/usr/local/bin:{Path.home()}/.cache/kvip/bin")
 UNITS = r"_(seconds|bytes|info|ratio)"
 
 
@@ -58,3 +61,10 @@ def test_the_series_per_vip_are_none_unless_asked_for_and_replaced_as_a_whole():
     )
     assert "10.0.0.7" not in second
     assert len(re.findall(rf"^{name}\{{", second, re.MULTILINE)) == 1
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="no promtool here (Debian package prometheus)")
+def test_promtool_has_no_complaint_about_names_and_help():
+    text = generate_latest(metrics.registry)
+    done = subprocess.run([PROMTOOL, "check", "metrics"], input=text, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
