@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    := unshare -n -m $(BIN)/python
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults mutants transcripts assets bench clean preflight
+.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults docs mutants transcripts assets bench clean preflight
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ check: $(READY) ## formatting, lint, types, layers
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint kvip/_arp.pyx
 	$(BIN)/lint-imports --no-cache
+
+docs: $(READY) ## everything under docs/ that is generated, but for measurements
+	$(BIN)/python -c 'from kvip.reference import *; print(reference_markdown(), end="")' > docs/configuration.md
+	$(BIN)/python -c 'from kvip.core.annotations import *; print(reference_markdown(), end="")' > docs/annotations.md
+	$(BIN)/python -c 'from kvip.metric_reference import *; print(metrics_markdown(), end="")' > docs/metrics.md
+	$(RUN) -m lab.doctor > docs/doctor.md
 
 unit: $(READY) ## the pure parts, no root
 	$(BIN)/python -m pytest tests/unit

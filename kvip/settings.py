@@ -127,6 +127,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         _meta("host:port of `/metrics`, `/healthz` and `/readyz`; `off` for none.", alias=("prometheus_server",)),
     ] = ":2112"
+    vip_metrics: Annotated[
+        bool,
+        _meta("A series in `/metrics` (`kvip_vip_announced`) for each VIP bound here and Service that asks for it."),
+    ] = False
     health_check_port: Annotated[
         int,
         _meta(

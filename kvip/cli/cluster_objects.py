@@ -9,11 +9,9 @@ from kvip.core.objects import EndpointSlice, Lease, Node, Service
 from kvip.errors import ApiError
 from kvip.kube.api import Api, path_of
 from kvip.kube.auth import connect
-from kvip.kube.decode import ObjectDecoder, T
+from kvip.kube.listing import list_all
 from kvip.observe.cluster import Objects
 
-PAGE_ITEMS = 500
-DEADLINE_S = 10.0
 _LEASES = ("apis", "coordination.k8s.io", "v1")
 
 
@@ -34,17 +32,3 @@ async def read_objects(kubeconfig: str, *, namespace: str) -> Objects:
                 raise
             leases = await list_all(api, path_of(*_LEASES, "namespaces", namespace, "leases"), Lease)
     return Objects(services=tuple(services), nodes=tuple(nodes), slices=tuple(slices), leases=tuple(leases))
-
-
-async def list_all(api: Api, path: str, kind: type[T]) -> list[T]:
-    """Every object of a kind, by pages of one consistent list; one that cannot be decoded is left out: nothing is done for it."""
-    decoder = ObjectDecoder(kind)
-    found: list[T] = []
-    token = ""
-    while True:
-        params = {"limit": str(PAGE_ITEMS)} | ({"continue": token} if token else {})
-        page = decoder.page(await api.get(path, params=params, deadline_s=DEADLINE_S))
-        found += page.items
-        token = page.token
-        if not token:
-            return found

@@ -5,7 +5,6 @@ Input: a kubeconfig. Output: VIP -> the Services that ask kvip for it. It only l
 
 from __future__ import annotations
 
-from kvip.cli.cluster_objects import list_all
 from kvip.cli.known_vips import Owners
 from kvip.core.addresses import Surroundings, addresses_of
 from kvip.core.desired import Rules, interpret
@@ -13,6 +12,7 @@ from kvip.core.model import Vip
 from kvip.core.objects import Node, Service
 from kvip.kube.api import Api
 from kvip.kube.auth import connect
+from kvip.kube.listing import list_all
 
 
 async def from_api(kubeconfig: str, rules: Rules) -> Owners:

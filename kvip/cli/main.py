@@ -44,11 +44,18 @@ def _explain(argv: Sequence[str]) -> int:
     return explain.main(argv)
 
 
+def _doctor(argv: Sequence[str]) -> int:
+    from kvip.cli import doctor
+
+    return doctor.main(argv)
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "manager": (_manager, "run the daemon: hold and announce the VIPs of LoadBalancer Services"),
     "manifest": (_manifest, "print a DaemonSet, a static Pod or the rights for the settings, as YAML"),
     "status": (_status, "show who holds which VIP, on this node or in the whole cluster"),
     "explain": (_explain, "show why a Service has its VIPs, or has not"),
+    "doctor": (_doctor, "say what of this host or the cluster is not as kvip needs it, and the command that mends it"),
     "sweep": (_sweep, "remove what kvip, or another daemon, left on this host"),
 }
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from kvip.cli.rows import Row
+from kvip.core.doctor.kernel import keeps_marks
 from kvip.core.model import Address, Vip
 from kvip.core.sweeping import KUBE_VIP_IPTABLES, OWN_TABLES, Also, Host, judge_adoption, judge_named, leftovers, taken_along
 from kvip.errors import NetlinkError, SwitchError
@@ -151,8 +151,7 @@ class Sweeper:
 
     def _warn_of_old_kernel(self) -> None:
         release = os.uname().release
-        found = re.match(r"(\d+)\.(\d+)", release)
-        if found is None or (int(found[1]), int(found[2])) >= (5, 18):
+        if keeps_marks(release):
             return
         self._add(
             "kernel",

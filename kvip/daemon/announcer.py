@@ -30,7 +30,7 @@ IDLE_BEAT_S = 1.0
 class _Announcement:
     """One VIP's announcement: where, since when, and which round comes next."""
 
-    __slots__ = ("index", "jitter", "last_at", "number", "reported", "started_at", "vip")
+    __slots__ = ("due", "index", "jitter", "last_at", "number", "reported", "started_at", "vip")
 
     def __init__(self, vip: Vip, index: IfIndex, *, started_at: float) -> None:
         self.vip = vip
@@ -38,6 +38,7 @@ class _Announcement:
         self.started_at = started_at
         self.number = 0
         self.last_at: float | None = None
+        self.due = started_at
         self.jitter = random.random()
         self.reported = False
 
@@ -134,6 +135,7 @@ class Announcer:
 
     def _push(self, item: _Announcement, due: float) -> None:
         self._count += 1
+        item.due = due
         heapq.heappush(self._due, (due, self._count, item))
 
     def _turn(self) -> float:
@@ -219,6 +221,8 @@ class Announcer:
     ) -> None:
         bucket.spend(sent)
         now = self._clock.now()
+        if sent >= per_vip:
+            metrics.frame_delay_seconds.observe(now - min(item.due for item in items[: sent // per_vip]))
         for item in items[: sent // per_vip]:
             queue.pop(item.vip, None)
             item.number += 1

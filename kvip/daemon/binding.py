@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Literal, TypeVar
 
+from kvip import metrics
 from kvip.clock import Clock
 from kvip.core.facts import Facts
 from kvip.core.model import Address, Link, Vip
@@ -43,6 +44,7 @@ class Binding:
         try:
             return [address for address in self._addresses.dump() if address.marked], True
         except KvipError as error:
+            metrics.netlink_errors_total.labels("dump").inc()
             log.exception("no complete dump at a fence; going by the last facts", extra={"reason": str(error)})
             return [bound.address for vip in self._facts.marked() for bound in self._facts.bound(vip) if bound.address.marked], False
 
@@ -57,6 +59,8 @@ class Binding:
         judged: list[tuple[OpResult, str]] = []
         for result in self._apply(operations):
             problem = _bind_problem(result)
+            if result.errno:
+                metrics.netlink_errors_total.labels(kind).inc()
             if not problem and result.seen is not None:
                 self._facts.note_bound(result.seen, now=now)
             judged.append((result, problem))
@@ -69,6 +73,8 @@ class Binding:
             for result in self._apply([AddressOp(kind="delete", address=address) for address in part]):
                 if result.gone:
                     self._facts.note_gone(result.operation.address)
+                else:
+                    metrics.netlink_errors_total.labels("delete").inc()
                 problems.append("" if result.gone else result.ext_ack or f"errno {result.errno}")
         return problems
 

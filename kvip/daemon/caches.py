@@ -42,6 +42,7 @@ class Caches:
         """`lease_namespace` ("" = all) and `lease_filter` (list parameters) choose the Leases. `services_in`: a namespace, "" = all;
         `service_kind`: what of a Service to decode. `on_snapshot`, `on_leases`: a cache is complete (again)."""
         self._clock = clock
+        self._counted: dict[str, tuple[int, int]] = {}
 
         def informer(
             source: Api,
@@ -71,6 +72,9 @@ class Caches:
         self.slices = informer(api, "informer-endpointslices", slices_path, EndpointSlice, on_slice)
         self.nodes = informer(api, "informer-nodes", "/api/v1/nodes", Node, on_node)
         self.leases = informer(lease_api, "lease-watch", leases_path, Lease, on_lease, complete=on_leases)
+
+    def _kinds(self) -> dict[str, Informer[Any]]:
+        return {"services": self.services, "endpointslices": self.slices, "nodes": self.nodes, "leases": self.leases}
 
     def names(self) -> tuple[str, ...]:
         """The informers' names, as in logs and health."""
@@ -105,6 +109,10 @@ class Caches:
     def update_gauges(self) -> None:
         """Bring the metrics about the caches up to date."""
         now = self._clock.now()
-        for kind, informer in (("services", self.services), ("endpointslices", self.slices), ("nodes", self.nodes)):
+        for kind, informer in self._kinds().items():
+            relists, broken = self._counted.get(kind, (0, 0))
+            metrics.informer_relists_total.labels(kind).inc(informer.relists - relists)
+            metrics.informer_unreadable_total.labels(kind).inc(informer.broken - broken)
+            self._counted[kind] = (informer.relists, informer.broken)
             metrics.informer_synced.labels(kind).set(informer.synced)
             metrics.informer_heard_seconds.labels(kind).set(now - informer.last_heard if informer.last_heard else -1)

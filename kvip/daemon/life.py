@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import logging
 
-from kvip import __version__, metrics
+from kvip import __version__
 from kvip.checks import parse_listen
 from kvip.core.service_rules import TABLE as SERVICE_TABLE
+from kvip.daemon.gauges import update_gauges
 from kvip.daemon.parts import Parts
 from kvip.daemon.supervision import supervise
 from kvip.daemon.viewing import Views
@@ -116,7 +117,7 @@ class Life:
 
     async def _serve_http(self) -> None:
         address = parse_listen(self._parts.settings.metrics_address)
-        await http.serve(address, alive=self._alive, ready=self._ready, update=self._update_gauges)
+        await http.serve(address, alive=self._alive, ready=self._ready, update=lambda: update_gauges(self._parts))
 
     async def _serve_readers(self) -> None:
         views = Views(self._parts)
@@ -131,12 +132,3 @@ class Life:
         return health.ready(
             started=True, synced=self._parts.caches.synced(), lease_observed=observed, blocked=blocked, weak=self._parts.guard.weak
         )
-
-    def _update_gauges(self) -> None:
-        parts = self._parts
-        parts.caches.update_gauges()
-        metrics.service_rules_pending_seconds.set(parts.firewall.pending_s())
-        metrics.loop_lag_seconds.set(parts.lag.longest_s)
-        metrics.tasks.set(len(asyncio.all_tasks()))
-        until = parts.elector.valid_until if parts.elector is not None else None
-        metrics.lease_valid_seconds.set(0 if until is None else until - parts.clock.now())

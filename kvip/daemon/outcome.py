@@ -33,6 +33,7 @@ class Outcome:
         self._asked_at: dict[Vip, float] = {}
         self._announced_at: dict[Vip, float] = {}
         self._bound_at: dict[Vip, float] = {}
+        self._ending_at: dict[Vip, float] = {}
         self._conflicts: set[Vip] = set()
         self._left_over: dict[Vip, tuple[Claimant, ...]] = {}
         self._removed_at_start = False
@@ -40,6 +41,13 @@ class Outcome:
     def asked(self, vip: Vip, at: float) -> None:
         """A change that asks for this VIP was read; the time to its first frame counts from here."""
         self._asked_at.setdefault(vip, at)
+
+    def ending(self, vip: Vip, at: float | None) -> None:
+        """The VIP is not to be here any more, by a change that was read then: the time until it is gone counts. None = it is to stay."""
+        if at is None:
+            self._ending_at.pop(vip, None)
+        else:
+            self._ending_at.setdefault(vip, at)
 
     def announced(self, vip: Vip, at: float) -> None:
         """The first frame of a burst left."""
@@ -54,6 +62,10 @@ class Outcome:
         """When the first frame of the VIP left since it was last taken; None = it is not announced."""
         return self._announced_at.get(vip)
 
+    def announced_count(self) -> int:
+        """How many VIPs are announced from here."""
+        return len(self._announced_at)
+
     def leaving(self, actions: Iterable[diff.LetGo]) -> None:
         """These are let go of now: from here on nothing is said of them as bound."""
         for action in actions:
@@ -67,6 +79,7 @@ class Outcome:
     def hushed(self, vip: Vip) -> None:
         """The VIP is not bound by kvip any more, so nothing is said of it."""
         self._asked_at.pop(vip, None)
+        self._ending_at.pop(vip, None)
         self._stopped(vip)
 
     def _stopped(self, vip: Vip) -> None:
@@ -80,6 +93,7 @@ class Outcome:
         self._announced_at.clear()
         self._bound_at.clear()
         self._asked_at.clear()
+        self._ending_at.clear()
         if not self._removed_at_start:
             self._left_over.clear()
         self._conflicts.clear()
@@ -111,6 +125,9 @@ class Outcome:
         if action.keeps:
             log.info("stray place of a vip removed", extra={"vip": vip, "reason": action.reason})
             return
+        ending_at = self._ending_at.pop(vip, None)
+        if ending_at is not None:
+            metrics.let_go_seconds.observe(self._clock.now() - ending_at)
         self._asked_at.pop(vip, None)
         self._stopped(vip)
         former = self._desire.former_claimants(vip)

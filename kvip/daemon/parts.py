@@ -92,6 +92,8 @@ class Parts:
         self.clock = clock
         self.ports = ports
         self.started_at = clock.now()
+        self.renewed_at: float | None = None
+        """When a renewal of a lease last counted."""
         self.heartbeats = Heartbeats(clock)
         self.lag = LoopLag()
         self.rules = rules_of(settings)

@@ -139,8 +139,6 @@ class ReconcileLoop:
             self._heartbeats.beat("reconcile")
             if self._desire.known:
                 self._outcome.report_left_over()
-            metrics.vips.labels("claimed").set(len(self._desire.ledger))
-            metrics.vips.labels("bound").set(len(self._facts.marked()))
             if self._services and self._desire.synced:
                 await asyncio.sleep(0)
                 continue

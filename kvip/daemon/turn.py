@@ -113,7 +113,10 @@ class Turn:
         probes: dict[Link, list[Vip]] = {}
         for vip, marked_at in dirty.items():
             conflict: Address | None = None
-            for action in self._plan(vip, again):
+            actions = self._plan(vip, again)
+            ends = any(isinstance(action, diff.LetGo) and not action.keeps for action in actions)
+            self._outcome.ending(vip, marked_at if ends else None)
+            for action in actions:
                 match action:
                     case diff.LetGo():
                         let_gos.append(action)

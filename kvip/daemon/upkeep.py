@@ -125,13 +125,13 @@ class Upkeep:
         except (KvipError, OSError) as error:
             self._cause = cause
             self._not_before = now + RETRY_S
+            metrics.netlink_errors_total.labels("dump").inc()
             log.warning("the kernel's addresses cannot be read; keeping what is known", extra={"reason": str(error)})
             return set(), set()
         if cause == "audit":
             self._audited_at = now
             changed |= set(self._facts.marked())
             self._audited()
-        metrics.vips.labels("bound").set(len(self._facts.marked()))
         return changed, had - set(self._facts.marked())
 
     async def _refresh_links(self, cause: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+from kvip import metrics
 from kvip.core.model import ServiceKey, Uid, Vip
 from kvip.daemon.guard import GROUP
 
@@ -27,6 +28,8 @@ class DaemonWires:
         """The lease group is valid until then; returns "" or why to let go."""
         problem = self._parts.executor.arm(until, group)
         if not problem:
+            self._parts.renewed_at = self._parts.clock.now()
+            metrics.lease_renewals_total.inc()
             self._parts.disputes.renewed()
         return problem
 

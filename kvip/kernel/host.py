@@ -5,6 +5,7 @@ In: rtnetlink and sysctls. Out: a `Host`, or one answer. It changes and keeps no
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from kvip.core.model import Link
@@ -14,6 +15,7 @@ from kvip.kernel.links import default_route_link, read_links
 from kvip.kernel.transport import LoopIPRoute
 
 _SYSCTLS = Path("/proc/sys/net/ipv4/conf")
+_READ = ("arp_ignore", "arp_announce", "rp_filter")
 _SYSCTLS6 = Path("/proc/sys/net/ipv6/conf")
 
 
@@ -46,6 +48,18 @@ def forwards_ipv6(nic: str) -> bool:
         return False
 
 
+def sysctls(nics: Iterable[str]) -> dict[str, dict[str, int]]:
+    """The values that decide how ARP is answered and what is let in, of these NICs and of "all"; what cannot be read is left out."""
+    return {nic: found for nic in ("all", *nics) if (found := {name: value for name in _READ if (value := _value(nic, name)) is not None})}
+
+
+def _value(nic: str, sysctl: str) -> int | None:
+    try:
+        return int((_SYSCTLS / nic / sysctl).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
 def _promotes(link: Link) -> bool:
     """Does a secondary outlive its primary here? Unread = no."""
     return _any_set(link.name, "promote_secondaries")
@@ -53,10 +67,4 @@ def _promotes(link: Link) -> bool:
 
 def _any_set(nic: str, sysctl: str) -> bool:
     """The larger of the two values counts (linux/inetdevice.h, IN_DEV_MAXCONF, IN_DEV_ORCONF)."""
-    for name in ("all", nic):
-        try:
-            if (_SYSCTLS / name / sysctl).read_text(encoding="ascii").strip() != "0":
-                return True
-        except (OSError, ValueError):
-            continue
-    return False
+    return any(_value(name, sysctl) not in (None, 0) for name in ("all", nic))

@@ -59,6 +59,11 @@ class Api:
         """GET, done within `deadline_s` or `ApiError`."""
         return await self._request("GET", path, params=params, body=None, deadline_s=deadline_s, content_type=JSON)
 
+    async def date(self, *, deadline_s: float) -> str:
+        """The Date header of an answer: the server's wall clock, to the second; "" = it sent none."""
+        response, _ = await self._exchange("GET", "/readyz", params=None, body=None, deadline_s=deadline_s, content_type=JSON)
+        return response.headers.get("Date", "")
+
     async def post(
         self, path: str, *, params: Params | None = None, body: bytes | None, deadline_s: float, content_type: str = JSON
     ) -> bytes:
@@ -113,6 +118,11 @@ class Api:
     async def _request(
         self, verb: str, path: str, *, params: Params | None, body: bytes | None, deadline_s: float, content_type: str
     ) -> bytes:
+        return (await self._exchange(verb, path, params=params, body=body, deadline_s=deadline_s, content_type=content_type))[1]
+
+    async def _exchange(
+        self, verb: str, path: str, *, params: Params | None, body: bytes | None, deadline_s: float, content_type: str
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
         try:
             async with asyncio.timeout(deadline_s):
                 response = await self._send(verb, path, params=params, body=body, content_type=content_type, idle_s=None)
@@ -126,7 +136,7 @@ class Api:
                 raise
             raise failure from error
         self._observe(verb, response.status)
-        return answer
+        return response, answer
 
     async def _send(
         self, verb: str, path: str, *, params: Params | None, body: bytes | None, content_type: str, idle_s: float | None

@@ -159,6 +159,7 @@ RESOURCES = {
             fill=_fill_event,
             check=_check_event,
         ),
+        Resource(plural="pods", kind="Pod", has_status=True, keeps_status_on_create=True, fields=frozenset({"spec.nodeName"})),
         Resource(plural="endpointslices", kind="EndpointSlice", group="discovery.k8s.io", generations=True, fill=_fill_slice),
         Resource(
             plural="leases", kind="Lease", group="coordination.k8s.io", needs_version=True, creates_on_update=True, check=_check_lease

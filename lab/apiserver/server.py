@@ -16,6 +16,7 @@ from lab.apiserver.faults import FaultRequest, Faults, Rule
 from lab.apiserver.lists import Lister, list_body
 from lab.apiserver.patch import merge_patch
 from lab.apiserver.paths import Target, checked_object, decode_object, is_true, number_of, parse_path, selection, version_of
+from lab.apiserver.reviews import answered, is_review
 from lab.apiserver.status import StatusError, injected, invalid, no_such_path
 from lab.apiserver.store import State, Store
 from lab.apiserver.watch import WatchOptions, serve_watch
@@ -108,6 +109,11 @@ class ApiServer:
             return web.Response(text="ok")
         verb, resource, code = request.method, request.path, 0
         try:
+            if is_review(verb, resource):
+                body = await request.read()
+                await self.faults.gate(client)
+                response, code = _json(answered(resource, decode_object(body)), status=201), 201
+                return response
             target = parse_path(request.path)
             resource = target.resource.plural + (f"/{target.subresource}" if target.subresource else "")
             if verb == "GET":

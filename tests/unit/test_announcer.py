@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from kvip import metrics
 from kvip.clock import ManualClock
 from kvip.core.model import IfIndex, Link, Vip, packed
 from kvip.daemon.announcer import BATCH_FRAMES, Announcer
@@ -135,6 +136,37 @@ def test_a_burst_is_four_rounds_of_request_and_reply(bench):
     assert sorted(operations) == [1, 1, 1, 1, 2, 2, 2, 2]
     assert all(len(frame) == 60 and frame[6:12] == LINK.mac for _, _, frame in bench.frames)
     assert bench.closed == bench.opened == [LINK]
+
+
+def test_how_long_the_longest_waiting_one_of_a_batch_was_due_is_measured(bench):
+    def measured():
+        return metrics.frame_delay_seconds._sum.get(), sum(bucket.get() for bucket in metrics.frame_delay_seconds._buckets)
+
+    async def story(announcer):
+        for vip in many(100):
+            announcer.start(vip, LINK)
+        await asyncio.sleep(0.9)
+
+    total, count = measured()
+    bench.play(story, rate_pps=200.0, burst=64)
+    assert len(bench.frames) == 200
+    # 32 VIPs leave at once; the last one is paid for (200 - 64) / 200 s later.
+    last = max(at for at, _, _ in bench.frames)
+    assert last == pytest.approx(0.68, abs=0.02)
+    after_total, after_count = measured()
+    assert after_count - count == bench.calls
+    assert after_total - total == pytest.approx(sum({at for at, _, _ in bench.frames}), abs=0.05)
+
+
+def test_a_blocked_nic_is_no_measure_of_delay(bench):
+    async def story(announcer):
+        bench.capacity = 1
+        announcer.start(VIP, LINK)
+        await asyncio.sleep(0.5)
+
+    before = metrics.frame_delay_seconds._sum.get()
+    bench.play(story)
+    assert metrics.frame_delay_seconds._sum.get() == before
 
 
 def test_ipv6_is_one_frame_per_round(bench):

@@ -209,7 +209,7 @@ async def test_events_get_names_and_belong_to_the_namespace_of_their_object(api)
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/api/v1/pods", 404),
+        ("GET", "/api/v1/secrets", 404),
         ("GET", "/apis/v1/leases", 404),
         ("GET", "/nowhere", 404),
         ("GET", "/api/v1/services/name-without-namespace", 404),

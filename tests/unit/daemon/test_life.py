@@ -38,6 +38,7 @@ class Daemon:
         self.disputes = SimpleNamespace(components=lambda: {"conflicts": self.component("conflicts")})
         self.lag = SimpleNamespace(run=self.component("lag"))
         self.leftovers = SimpleNamespace(run=self.component("leftovers"))
+        self.lag = SimpleNamespace(run=self.component("lag"))
         self.ports = None
         self.firewall = SimpleNamespace(run=self.component("firewall"), remove=lambda: note("ports open"))
         self.guard = SimpleNamespace(weak=True, uninstall=lambda: note("uninstall"))

@@ -75,6 +75,38 @@ def test_a_wait_that_ended_without_a_frame_is_not_measured(house, end):
     assert metrics.take_seconds._sum.get() == total
 
 
+def measured(histogram):
+    """How much was observed, and how often."""
+    return histogram._sum.get(), sum(bucket.get() for bucket in histogram._buckets)
+
+
+def test_the_time_to_the_end_counts_from_the_first_mark_to_the_kernels_word(house):
+    house.read(service(VIP))
+    taken(house)
+    total, count = measured(metrics.let_go_seconds)
+    house.outcome.ending(VIP, house.clock.now())
+    house.clock.advance(2.0)
+    house.outcome.ending(VIP, house.clock.now())
+    assert not let_go(house, problem="errno 16")
+    house.clock.advance(1.0)
+    assert let_go(house)
+    assert let_go(house)
+    assert measured(metrics.let_go_seconds) == (pytest.approx(total + 3.0), count + 1)
+
+
+@pytest.mark.parametrize("end", ["stays", "fenced", "hushed"])
+def test_an_end_that_did_not_come_is_not_measured(house, end):
+    before = measured(metrics.let_go_seconds)
+    house.outcome.ending(VIP, 900.0)
+    {
+        "stays": lambda: house.outcome.ending(VIP, None),
+        "fenced": house.outcome.withdrawn,
+        "hushed": lambda: house.outcome.hushed(VIP),
+    }[end]()
+    assert let_go(house)
+    assert measured(metrics.let_go_seconds) == before
+
+
 # -- let go ------------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from kvip import metrics
 from kvip.core.diff import DADFAILED, TENTATIVE
 from kvip.kernel.codec import IFA_F_NODAD
 from tests.unit.daemon.fake_ports import API, ETH1, IPVS0, OTHER, VIP, VIP6, WEB, marked, service, unmarked
@@ -68,6 +69,21 @@ async def test_a_vip_nobody_asks_for_is_let_go_of_before_another_is_taken(house)
     did = await house.act(OTHER, VIP)
     assert did == [("stop", VIP), ("delete", VIP), ("remove", ""), ("admit", ""), ("add", OTHER), ("start", OTHER)]
     assert house.events.told() == [("VIPReleased", "uid-1")]
+
+
+async def test_letting_go_is_timed_from_the_mark_and_only_when_it_ended(house):
+    def count():
+        return sum(bucket.get() for bucket in metrics.let_go_seconds._buckets)
+
+    house.read(service(VIP))
+    await house.act()
+    before = count()
+    await house.act()
+    assert count() == before
+    house.delete(WEB)
+    house.look(WEB)
+    await house.act()
+    assert count() == before + 1
 
 
 async def test_without_a_permit_nothing_is_bound_and_what_is_bound_goes(house):
