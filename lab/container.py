@@ -1,0 +1,106 @@
+"""The daemon of one node as a container of the image, started as a kubelet and its runtime would start the Pod.
+
+In: what `lab/image/build.sh` built, the PodSpec, the service account's token. Out: `ContainerNode`, a `NodeProcess` whose daemon is PID 1
+of a container that crun runs, with the Pod's capabilities, read-only root, mounts and seccomp profile, on the node's network.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lab.lan import Lan
+from lab.netns import LabError
+from lab.node import NodeProcess
+from lab.oci import runtime_spec
+from lab.shipped import environment
+
+Json = dict[str, Any]
+SCRIPT = Path(__file__).parent / "image" / "build.sh"
+BUILD_TIMEOUT_S = 900.0
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_PROGRAMS = {"debootstrap": "debootstrap", "buildah": "buildah", "crun": "crun"}
+_PROFILE = Path("/usr/share/containers/seccomp.json")
+"""RuntimeDefault's, as Debian's package golang-github-containers-common has it; buildah depends on that."""
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """An image whose files lie in a folder."""
+
+    rootfs: Path
+    config: Json
+    summary: str
+    """Name, size and start time in a line."""
+
+
+def missing() -> str:
+    """Why no image can be built and run here; "" when it can."""
+    lacking = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]
+    if lacking:
+        return f"no {', '.join(lacking)}: apt-get install {' '.join(lacking)}"
+    return "" if os.geteuid() == 0 else "debootstrap and buildah's chroot isolation need root"
+
+
+def build() -> Image:
+    """Build the image, unless it is up to date. Raises LabError with the builder's last words."""
+    done = subprocess.run([str(SCRIPT)], capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False)
+    if done.returncode:
+        raise LabError(f"{SCRIPT}: exit {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
+    work = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvip" / "image"
+    config = msgspec.json.decode((work / "inspect.json").read_bytes(), type=Json)["OCIv1"]["config"]
+    return Image(rootfs=work / "rootfs", config=config, summary=done.stdout.strip().splitlines()[-1])
+
+
+class ContainerNode(NodeProcess):
+    """One node's daemon in a container. `kill9` and `freeze` are not for it: they would strike crun."""
+
+    def __init__(self, lan: Lan, node: str, *, image: Image, pod: Json, api_address: tuple[str, int], token: str, ca_file: Path,
+                 work_dir: Path) -> None:  # fmt: skip
+        """`api_address`: host and port that the kubelet would name to the container."""
+        super().__init__(lan, node, kubeconfig="", work_dir=work_dir)
+        self.env = {key: os.environ[key] for key in ("PATH",) if key in os.environ}  # crun's own
+        self._bundle = work_dir / node / "bundle"
+        self._name = f"kvip-{node}"
+        account = self._bundle / "account"
+        account.mkdir(parents=True)
+        (account / "token").write_text(token)
+        (account / "namespace").write_text("kube-system")
+        shutil.copy(ca_file, account / "ca.crt")
+        (state,) = (volume["hostPath"]["path"] for volume in pod["volumes"])
+        binds = [_bind(self.state_dir, state, "rw"), _bind(account, ACCOUNT, "ro")]
+        host, port = api_address
+        variables = {**environment(pod, node), "KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": str(port)}
+        profile = msgspec.json.decode(_PROFILE.read_bytes(), type=Json)
+        spec = runtime_spec(pod, image.config, rootfs=str(image.rootfs), environment=variables, binds=binds, profile=profile)
+        (self._bundle / "config.json").write_bytes(msgspec.json.encode(spec))
+
+    def _command(self) -> tuple[str, ...]:
+        # crun 1.8 knows no hybrid cgroup hierarchy: in this mount namespace it sees a unified one, and makes no groups in it.
+        start = 'mount -t cgroup2 none /sys/fs/cgroup && exec crun "$@"'
+        return ("unshare", "--mount", "sh", "-c", start, "crun", *self._crun("run", "--bundle", str(self._bundle)), self._name)
+
+    def _crun(self, *arguments: str) -> tuple[str, ...]:
+        return ("--root", str(self._bundle / "state"), "--cgroup-manager=disabled", *arguments)
+
+    def status(self) -> dict[str, str]:
+        """/proc/PID/status of the daemon, seen from the host."""
+        done = subprocess.run(["crun", *self._crun("state"), self._name], capture_output=True, text=True, timeout=10, check=False)
+        if done.returncode:
+            raise LabError(f"crun state {self._name}: {done.stderr.strip()}")
+        pid = msgspec.json.decode(done.stdout, type=Json)["pid"]
+        return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+
+    def close(self) -> None:
+        """End the container whatever its state; idempotent."""
+        if self.running:
+            subprocess.run(["crun", *self._crun("delete", "--force"), self._name], capture_output=True, timeout=10, check=False)
+        super().close()
+
+
+def _bind(source: Path, destination: str, mode: str) -> Json:
+    return {"destination": destination, "type": "bind", "source": str(source), "options": ["rbind", "rprivate", "nosuid", "nodev", mode]}
