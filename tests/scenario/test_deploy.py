@@ -23,7 +23,7 @@ CHARTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.fixture
-def api(cluster: Cluster) -> RealApi:
+def real(cluster: Cluster) -> RealApi:
     if not isinstance(cluster.api, RealApi):
         pytest.skip("only the real API server validates, and asks for rights")
     return cluster.api
@@ -63,11 +63,11 @@ def refused(cluster: Cluster) -> dict[str, float]:
     }
 
 
-def test_kustomize_base_is_accepted_and_enough(cluster: Cluster, api: RealApi, tmp_path: Path) -> None:
+def test_kustomize_base_is_accepted_and_enough(cluster: Cluster, real: RealApi, tmp_path: Path) -> None:
     base = DEPLOY / "base"
-    answer = api.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(base))
-    assert answer.count("(server dry run)") == len(objects_of(api.kubectl("kustomize", str(base)))) == 6
-    with running(cluster, api.kubectl("kustomize", str(base)), tmp_path) as shipped:
+    answer = real.kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(base))
+    assert answer.count("(server dry run)") == len(objects_of(real.kubectl("kustomize", str(base)))) == 6
+    with running(cluster, real.kubectl("kustomize", str(base)), tmp_path) as shipped:
         live_and_go(cluster)
         assert refused(cluster) == {}
         assert shipped.may(cluster, "GET", SERVICES)
@@ -77,7 +77,7 @@ def test_kustomize_base_is_accepted_and_enough(cluster: Cluster, api: RealApi, t
 
 
 @pytest.mark.parametrize("variant", CHARTS)
-def test_chart_is_accepted_and_enough(cluster: Cluster, api: RealApi, tmp_path: Path, variant: str) -> None:
+def test_chart_is_accepted_and_enough(cluster: Cluster, real: RealApi, tmp_path: Path, variant: str) -> None:
     _, settings = CHARTS[variant]
     text = chart(variant)
     with running(cluster, text, tmp_path) as shipped:
@@ -88,9 +88,25 @@ def test_chart_is_accepted_and_enough(cluster: Cluster, api: RealApi, tmp_path: 
     assert cluster.left() == {}
 
 
-def test_without_a_right_the_daemon_is_refused_and_says_so(cluster: Cluster, api: RealApi, tmp_path: Path) -> None:
+def test_without_a_right_the_daemon_is_refused_and_says_so(cluster: Cluster, real: RealApi, tmp_path: Path) -> None:
     """The tests above can fail: one right less is noticed."""
-    text = api.kubectl("kustomize", str(DEPLOY / "base")).replace("services/status", "services/approval")
+    text = real.kubectl("kustomize", str(DEPLOY / "base")).replace("services/status", "services/approval")
     with running(cluster, text, tmp_path), pytest.raises(Exception, match="the status shows both"):
         live_and_go(cluster)
     cluster.delete_all()
+
+
+def test_the_sweep_of_the_guide_may_what_a_sweep_needs(cluster: Cluster, real: RealApi) -> None:
+    """docs/install.md sweeps each node by `kubectl debug`: on the node's network, with what addresses and nf_tables ask for."""
+    command = next(
+        line for line in (DEPLOY.parent / "docs" / "install.md").read_text().splitlines() if line.lstrip().startswith("kubectl debug")
+    )
+    given = command.replace("$node", "node/n1").replace("--attach ", "").split()[1:]
+    real.kubectl(*given)
+    try:
+        (pod,) = cluster.request("GET", "/api/v1/namespaces/default/pods")["items"]
+        (main,) = pod["spec"]["containers"]
+        assert (pod["spec"]["nodeName"], pod["spec"]["hostNetwork"], main["command"]) == ("n1", True, ["kvip", "sweep"])
+        assert set(main["securityContext"]["capabilities"]["add"]) >= {"NET_ADMIN", "NET_RAW"}
+    finally:
+        real.kubectl("delete", "pods", "--all", "--force", "--grace-period=0")
