@@ -15,11 +15,13 @@ COPY kvip kvip
 RUN /build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /wheels .
 RUN python3 -m venv --without-pip /opt/kvip \
  && /build/bin/pip --python /opt/kvip/bin/python install --no-cache-dir --no-compile -c constraints.txt /wheels/*.whl
-# Of the Kubernetes client kvip imports the transport and the authentication of kubernetes.aio; the generated API classes and models, and
-# the synchronous client, are 120 of its 126 MB (kvip/bare.py; tests/unit/deploy/test_dockerfile.py).
+# Of the Kubernetes client kvip imports the transport and the authentication of kubernetes.aio. The generated API classes and models and the
+# synchronous client are 120 of its 126 MB, and some packages are there for that client alone (tests/unit/deploy/test_dockerfile.py).
 RUN cd /opt/kvip/lib/python3*/site-packages/kubernetes \
  && find . -mindepth 1 -maxdepth 1 ! -name aio ! -name __init__.py -exec rm -r {} + \
  && find aio/client/api aio/client/models -name '*.py' ! -name __init__.py -delete \
+ && /build/bin/pip --python /opt/kvip/bin/python uninstall --yes \
+      certifi charset-normalizer durationpy oauthlib requests requests-oauthlib urllib3 websocket-client \
  && rm -r /opt/kvip/bin/[Aa]ctivate*
 # The root is read-only where kvip runs: what is not compiled here would be compiled at each start. In setup.py the extension is optional.
 RUN /opt/kvip/bin/python -m compileall -q /opt/kvip/lib \

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def build() -> Image:
 
 
 class ContainerNode(NodeProcess):
-    """One node's daemon in a container. `kill9` and `freeze` are not for it: they would strike crun."""
+    """One node's daemon in a container. `freeze` is not for it: it would strike crun."""
 
     def __init__(self, lan: Lan, node: str, *, image: Image, pod: Json, api_address: tuple[str, int], token: str, ca_file: Path,
                  work_dir: Path) -> None:  # fmt: skip
@@ -74,18 +75,35 @@ class ContainerNode(NodeProcess):
         (state,) = (volume["hostPath"]["path"] for volume in pod["volumes"])
         binds = [_bind(self.state_dir, state, "rw"), _bind(account, ACCOUNT, "ro")]
         host, port = api_address
-        variables = {**environment(pod, node), "KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": str(port)}
+        self._variables = {**environment(pod, node), "KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": str(port)}
+        self._pod, self._image, self._binds = pod, image, binds
+        self._write_bundle(self._bundle, pod)
+
+    def _write_bundle(self, bundle: Path, pod: Json) -> None:
         profile = msgspec.json.decode(_PROFILE.read_bytes(), type=Json)
-        spec = runtime_spec(pod, image.config, rootfs=str(image.rootfs), environment=variables, binds=binds, profile=profile)
-        (self._bundle / "config.json").write_bytes(msgspec.json.encode(spec))
+        rootfs, config = str(self._image.rootfs), self._image.config
+        spec = runtime_spec(pod, config, rootfs=rootfs, environment=self._variables, binds=self._binds, profile=profile)
+        bundle.mkdir(exist_ok=True)
+        (bundle / "config.json").write_bytes(msgspec.json.encode(spec))
 
     def _command(self) -> tuple[str, ...]:
-        # crun 1.8 knows no hybrid cgroup hierarchy: in this mount namespace it sees a unified one, and makes no groups in it.
-        start = 'mount -t cgroup2 none /sys/fs/cgroup && exec crun "$@"'
-        return ("unshare", "--mount", "sh", "-c", start, "crun", *self._crun("run", "--bundle", str(self._bundle)), self._name)
+        return _run(self._crun("run", "--bundle", str(self._bundle)), self._name)
 
     def _crun(self, *arguments: str) -> tuple[str, ...]:
         return ("--root", str(self._bundle / "state"), "--cgroup-manager=disabled", *arguments)
+
+    def kill9(self) -> None:
+        """SIGKILL to the daemon, and wait until the kernel has ended it."""
+        self._asked_to_end = True
+        subprocess.run(["crun", *self._crun("kill"), self._name, "KILL"], check=True, capture_output=True, timeout=10)
+        self.wait_exit(5.0)
+
+    def once(self, *arguments: str) -> str:
+        """Run one command of kvip in another container of the same Pod to its end; what it printed. Raises LabError."""
+        bundle, name = self._bundle.with_name("once"), f"{self._name}-once"
+        (main,) = self._pod["containers"]
+        self._write_bundle(bundle, {**self._pod, "containers": [{**main, "args": list(arguments)}]})
+        return self._ns.run(*_run(self._crun("run", "--bundle", str(bundle)), name)).stdout
 
     def status(self) -> dict[str, str]:
         """/proc/PID/status of the daemon, seen from the host."""
@@ -104,3 +122,8 @@ class ContainerNode(NodeProcess):
 
 def _bind(source: Path, destination: str, mode: str) -> Json:
     return {"destination": destination, "type": "bind", "source": str(source), "options": ["rbind", "rprivate", "nosuid", "nodev", mode]}
+
+
+def _run(crun: Sequence[str], name: str) -> tuple[str, ...]:
+    # crun 1.8 knows no hybrid cgroup hierarchy: in this mount namespace it sees a unified one, and makes no groups in it.
+    return ("unshare", "--mount", "sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec crun "$@"', "crun", *crun, name)

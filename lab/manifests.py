@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kvip.cli import manifest
-from kvip.settings import OPTIONS, Option
+from kvip.options import OPTIONS, Option
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 NOT_IN_CHART = frozenset({"node-name", "namespace", "kubeconfig"})

@@ -11,6 +11,8 @@ for tool in debootstrap buildah; do
 done
 [ "$(id -u)" = 0 ] || { echo "debootstrap and buildah's chroot isolation need root" >&2; exit 1; }
 mkdir -p "$work"
+exec 9>"$work/lock"
+flock 9
 printf '[storage]\ndriver = "vfs"\ngraphroot = "%s/storage"\nrunroot = "%s/run"\n' "$work" "$work" >"$work/storage.conf"
 export CONTAINERS_STORAGE_CONF="$work/storage.conf" BUILDAH_ISOLATION=chroot
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kvip import __version__
 from lab import helm
 from lab.cluster import SERVICE_LEASES, SERVICES, Cluster, wait
 from lab.manifests import DEPLOY
@@ -86,6 +87,29 @@ def test_chart_is_accepted_and_enough(cluster: Cluster, real: RealApi, tmp_path:
         assert shipped.may(cluster, "GET", SERVICES)
         assert not shipped.may(cluster, "DELETE", f"{SERVICES}/web"), "the account has more rights than it was given"
     assert cluster.left() == {}
+
+
+def test_helm_installs_upgrades_and_uninstalls(cluster: Cluster, real: RealApi) -> None:
+    """The commands of docs/install.md: the release's objects come, change and go with it."""
+    if helm.find_helm() is None:
+        pytest.skip(helm.NO_HELM)
+    at = ("--namespace", "kube-system", "--kubeconfig", str(real.admin_kubeconfig))
+    daemonset = "/apis/apps/v1/namespaces/kube-system/daemonsets"
+    real.give_nothing()  # Helm adopts no role that others made
+    try:
+        helm.helm(
+            "install", "kvip", str(helm.CHART), *at, "--set", "image.repository=registry.example/kvip", "--set", "settings.interface=eth0"
+        )
+        before = cluster.request("GET", f"{daemonset}/kvip")["spec"]["template"]["spec"]["containers"][0]
+        helm.helm("upgrade", "kvip", str(helm.CHART), *at, "--reuse-values", "--set", "image.tag=0.2.0")
+        after = cluster.request("GET", f"{daemonset}/kvip")["spec"]["template"]["spec"]["containers"][0]
+        assert (before["image"], after["image"]) == (f"registry.example/kvip:{__version__}", "registry.example/kvip:0.2.0")
+        assert before["env"] == after["env"]
+        helm.helm("uninstall", "kvip", *at)
+        found = real.kubectl("get", "daemonsets,serviceaccounts,clusterroles,clusterrolebindings,roles,rolebindings", "-A", "-o", "name")
+        assert not [line for line in found.splitlines() if line.endswith("/kvip")]
+    finally:
+        cluster.give_rights()
 
 
 def test_without_a_right_the_daemon_is_refused_and_says_so(cluster: Cluster, real: RealApi, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import yaml
 
 from kvip import __version__
 from kvip.cli.main import main
-from kvip.settings import OPTIONS
+from kvip.options import OPTIONS
 from lab.helm import CHART, NO_HELM, find_helm, helm, template
 from lab.manifests import NOT_IN_CHART
 from lab.netns import LabError

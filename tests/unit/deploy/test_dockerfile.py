@@ -3,7 +3,10 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[3]
 CODE = """
@@ -15,12 +18,27 @@ print(*sys.modules)
 """
 
 
-def test_no_module_that_the_image_lacks_is_imported():
+@pytest.fixture(scope="module")
+def imported():
+    """Every module that some command of kvip imports."""
     done = subprocess.run([sys.executable, "-c", CODE], check=True, capture_output=True, text=True, timeout=60, cwd=ROOT)
-    imported = {name for name in done.stdout.split() if name.startswith("kubernetes.")}
-    assert "kubernetes.aio.client.models" in imported, "kept for its __init__"
+    return set(done.stdout.split())
+
+
+def test_no_module_that_the_image_lacks_is_imported(imported):
+    found = {name for name in imported if name.startswith("kubernetes.")}
+    assert "kubernetes.aio.client.models" in found, "kept for its __init__"
     lacking = re.compile(r"kubernetes\.(?!aio(\.|$))|kubernetes\.aio\.client\.(api|models)\.")
-    assert not [name for name in sorted(imported) if lacking.match(name)]
+    assert not [name for name in sorted(found) if lacking.match(name)]
+
+
+def test_no_package_that_the_image_lacks_is_imported(imported):
+    removed = set(re.search(r"uninstall --yes \\\n +(.+) \\\n", (ROOT / "Dockerfile").read_text())[1].split())
+    packages = packages_distributions()
+    needed = {name.replace("_", "-").lower() for module in imported if "." not in module for name in packages.get(module, ())}
+    assert {"aiohttp", "uvloop", "pydantic"} <= needed
+    assert not removed & needed
+    assert removed <= {name.replace("_", "-").lower() for names in packages.values() for name in names}, "a name that no package has"
 
 
 def test_the_image_gets_every_file_that_the_dockerfile_copies():
