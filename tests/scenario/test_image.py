@@ -17,6 +17,8 @@ from lab.realapi import RealApi
 from lab.shipped import applied, pod_of
 
 VIP, VIP6 = "10.10.0.200", "fd00:10::200"
+HAND_OVER_S = 1.0
+"""Most silence of a VIP whose holder stops in order."""
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 """linux/capability.h."""
 
@@ -104,3 +106,22 @@ def test_image_runs_as_a_node(cluster: Cluster, nodes: dict[str, ContainerNode])
     assert "kvip" not in tables(cluster, other.node)
     cluster.delete("web")
     assert cluster.left() == {}
+
+
+@pytest.mark.timeout(container.BUILD_TIMEOUT_S + 120)
+def test_a_rolling_update_never_has_two_holders_and_no_gap(cluster: Cluster, nodes: dict[str, ContainerNode]) -> None:
+    """As the DaemonSet has it (maxSurge 0, maxUnavailable 1): a node's container ends, its successor gets ready, then the next node's."""
+    cluster.create("web", VIP, VIP6)
+    cluster.wait_bound(VIP, VIP6, timeout_s=25)
+    with cluster.judging(VIP, VIP6) as prober:
+        for node in nodes.values():
+            node.stop()
+            node.start()
+            node.wait_ready(15)
+        reports = [prober.report(vip) for vip in (VIP, VIP6)]
+    print(f"longest silence {max(report.longest_silence_s for report in reports):.2f} s")
+    assert [report.two_answers_s for report in reports] == [0, 0]
+    assert max(report.longest_silence_s for report in reports) < HAND_OVER_S
+    assert all(len(cluster.bound(vip)) == 1 for vip in (VIP, VIP6))
+    cluster.delete("web")
+    cluster.wait_gone(VIP, VIP6)
