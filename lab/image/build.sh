@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
 # Builds the image where there is no registry of images: on a base that debootstrap makes, with buildah, without a daemon; root only.
 # All of it is kept under the cache: buildah's storage with the base, the image's files and its configuration, for the lab to run.
-# Does nothing while what the image is made of is as it was. Prints deploy/image.sh's last line.
+# Does nothing while what the image is made of is as it was. Prints deploy/image.sh's last line. --check: builds nothing, exits 1 instead.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 suite=bookworm
 work="${XDG_CACHE_HOME:-$HOME/.cache}/kvip/image"
+sources=(Dockerfile .dockerignore constraints.txt pyproject.toml setup.py)
+stamp=$({ cat "${sources[@]}"; find kvip -name '*.py*' ! -name '*.pyc' -type f | sort | xargs cat; } | sha256sum)
+if [ "$(cat "$work/stamp" 2>/dev/null)" = "$stamp" ]; then
+    cat "$work/summary"
+    exit 0
+fi
+[ "${1:-}" != --check ] || { echo "no image of this tree: make image-lab"; exit 1; }
 for tool in debootstrap buildah; do
     command -v "$tool" >/dev/null || { echo "no $tool: apt-get install debootstrap buildah" >&2; exit 1; }
 done
@@ -29,12 +36,6 @@ if ! buildah inspect --type image localhost/kvip-base >/dev/null 2>&1; then
     rm -rf "$work/base"
 fi
 
-sources=(Dockerfile .dockerignore constraints.txt pyproject.toml setup.py README.md)
-stamp=$({ cat "${sources[@]}"; find kvip -name '*.py*' ! -name '*.pyc' -type f | sort | xargs cat; } | sha256sum)
-if [ "$(cat "$work/stamp" 2>/dev/null)" = "$stamp" ]; then
-    cat "$work/summary"
-    exit 0
-fi
 rm -f "$work/stamp"
 # Where pip reaches its index by settings and certificates of this machine, the build does too; two empty files are all that stays of them.
 flags="--pull=never"
