@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    := unshare -n -m $(BIN)/python
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults docs mutants transcripts assets bench clean preflight
+.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults docs mutants transcripts assets bench image image-lab test-deploy manifests clean preflight
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ soak-short: $(READY) ## a minute of random operations and faults, fixed seed
 
 test: check unit netns scenario soak-short ## everything that needs no further download
 
-assets: ## build etcd, kube-apiserver, kubectl and the client-go peer into ~/.cache/kvip (once, about 10 minutes)
+assets: ## build etcd, kube-apiserver, kubectl, helm and the client-go peer into ~/.cache/kvip (once, about 10 minutes)
 	@lab/assets/build.sh
 
 test-real: $(READY) ## the scenario tests against the real API server (FLAGS= the default ring only)
@@ -74,6 +74,18 @@ transcripts: $(READY) ## docs/transcripts.md: what kvip status and kvip explain 
 
 bench: $(READY) ## frames per second, beside a C loop
 	$(RUN) -m pytest benchmarks --benchmark-disable-gc
+
+image: ## build the image with docker, podman or buildah; its size and start time (IMAGE=name:tag BASE=image BUILDER=program)
+	@IMAGE="$(IMAGE)" BASE="$(BASE)" BUILDER="$(BUILDER)" deploy/image.sh
+
+image-lab: ## the same on a base that debootstrap makes, with buildah, for the scenario tests of the image (root)
+	@lab/image/build.sh
+
+test-deploy: image-lab $(READY) ## the image as a node, the chart and the kustomize base, on the real API server
+	$(RUN) -m pytest tests/scenario/test_image.py tests/scenario/test_deploy.py tests/scenario/test_manifests.py --api=real --slow -rP
+
+manifests: $(READY) ## write what kvip determines of deploy/
+	@$(BIN)/python -m lab.manifests
 
 clean: ## remove what was built here
 	rm -rf $(VENV) build dist *.egg-info kvip/_arp.c kvip/*.so

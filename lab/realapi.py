@@ -157,6 +157,12 @@ class RealApi:
             self._must("PUT" if name in self._rights else "POST", name if name in self._rights else path, body)
         self._rights = names
 
+    def give_nothing(self) -> None:
+        """User `kvip` has no right any more; `give_rights` gives them again. Errors: LabError."""
+        for name in self._rights:
+            self._must("DELETE", name, None)
+        self._rights = set()
+
     @staticmethod
     def _name(path: str, body: Json) -> str:
         return f"{path}/{body['metadata']['name']}"

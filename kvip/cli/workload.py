@@ -83,6 +83,9 @@ def _pod_spec(settings: Settings, variables: Mapping[str, str], *, image: str, k
         "priorityClassName": "system-node-critical",
         "terminationGracePeriodSeconds": _GRACE_S,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        # A Service called `kvip` would set KVIP_PORT and the like, which read as settings.
+        "enableServiceLinks": False,
+        "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"operator": "Exists", "effect": effect} for effect in ("NoSchedule", "NoExecute")],
         "containers": [container],
         "volumes": volumes,

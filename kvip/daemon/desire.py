@@ -284,7 +284,7 @@ class Desire:
 
     def lease(self, service: ServiceKey) -> LeaseKey:
         """The Lease that a Service hangs on; "" = it has none of its own."""
-        wish = self._sharing.wish(service)
+        wish = self.sharing.wish(service)
         return wish.lease if wish is not None else LeaseKey("")
 
     def nic_claims(self, vip: Vip) -> list[NicChoice | None]:

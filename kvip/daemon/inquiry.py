@@ -46,6 +46,7 @@ def facts_of(parts: Parts, vip: Vip) -> VipFacts:
     claimants = tuple(parts.ledger.claimants(vip).values())
     choice = desire.choose(vip) if claimants else siting.Choice()
     rounds, last_sent_at = parts.announcer.sent(vip)
+    link = nics.link(vip)
     return VipFacts(
         vip=vip,
         node=parts.settings.node_name,
@@ -66,7 +67,7 @@ def facts_of(parts: Parts, vip: Vip) -> VipFacts:
         placed=nics.placed(vip),
         links=parts.facts.links,
         exposed=parts.firewall.exposed(vip),
-        unprobed=parts.disputes.probing.unprobed(vip),
+        unprobed=link is not None and parts.disputes.probing.unprobed(vip, link),
         failure=parts.reconcile.turn.failure(vip),
     )
 

@@ -1,0 +1,49 @@
+{{/* A setting as text; sprig would write the number 1000000 of a values file as 1e+06. */}}
+{{- define "kvip.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end }}
+{{- end }}
+
+{{/* "true" where the Leases of Services are kept, which may be in any namespace. */}}
+{{- define "kvip.perService" -}}
+{{- $settings := .Values.settings }}
+{{- if or (eq (get $settings "election" | toString) "per-service") (eq (get $settings "per-service-on-demand" | toString) "true") }}true{{ end }}
+{{- end }}
+
+{{/* What the daemon does with Services. */}}
+{{- define "kvip.rules.services" -}}
+{{- $settings := .Values.settings -}}
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+{{- if ne (get $settings "disable-service-updates" | toString) "true" }}
+- apiGroups: [""]
+  resources: [services/status]
+  verbs: [patch]
+{{- if eq (get $settings "vip-host-annotation" | toString) "true" }}
+- apiGroups: [""]
+  resources: [services]
+  verbs: [patch]
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "kvip.rules.events" -}}
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
+
+{{- define "kvip.rules.leases" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, list, watch, create, update]
+{{- end }}
+
+{{- define "kvip.subjects" -}}
+- kind: ServiceAccount
+  name: kvip
+  namespace: {{ .Release.Namespace }}
+{{- end }}

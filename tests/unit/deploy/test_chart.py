@@ -1,0 +1,123 @@
+"""The Helm chart prints what `kvip manifest` prints for the same settings: one truth about rights and Pods, written down twice."""
+
+import pytest
+import yaml
+
+from kvip import __version__
+from kvip.cli.main import main
+from kvip.options import OPTIONS
+from lab.helm import CHART, NO_HELM, find_helm, helm, template
+from lab.manifests import NOT_IN_CHART
+from lab.netns import LabError
+
+rendered = pytest.mark.skipif(find_helm() is None, reason=NO_HELM)
+
+CASES = {
+    "defaults": ("kube-system", {}),
+    "another namespace": ("net", {}),
+    "one Lease": ("kube-system", {"election": "global"}),
+    "a Lease per Service": ("kube-system", {"election": "per-service"}),
+    "a Lease per Service on demand": ("net", {"election": "global", "per-service-on-demand": True}),
+    "no Service is written": ("kube-system", {"disable-service-updates": True}),
+    "no Service is written, though an annotation is asked for": (
+        "kube-system",
+        {"disable-service-updates": True, "vip-host-annotation": True},
+    ),
+    "the annotation of the host": ("kube-system", {"vip-host-annotation": True, "disable-service-updates": False}),
+    "Services of one namespace": ("kube-system", {"service-namespace": "shop"}),
+    "Services of the namespace of Events about Nodes": ("kube-system", {"service-namespace": "default"}),
+    "Services of kvip's own namespace": ("net", {"service-namespace": "net"}),
+    "everything in one namespace": ("default", {"service-namespace": "default"}),
+    "Services of one namespace, a Lease for each": ("net", {"service-namespace": "shop", "election": "per-service"}),
+    "numbers": ("kube-system", {"lease-duration": 1000, "frame-rate": 1_000_000, "retry-period": 1.5, "renew-deadline": 100}),
+    "a folder": ("kube-system", {"state-dir": "/var/lib/kvip", "interface": "eth0"}),
+    "listens on one address": ("kube-system", {"metrics-address": "127.0.0.1:9"}),
+    "listens on one IPv6 address": ("kube-system", {"metrics-address": "[fd00::1]:9"}),
+    "listens on every IPv6 address": ("kube-system", {"metrics-address": "[::]:9"}),
+    "listens on every IPv4 address": ("kube-system", {"metrics-address": "0.0.0.0:9", "health-check-port": 10256}),
+    "does not listen": ("kube-system", {"metrics-address": "off"}),
+    "listens for the health check alone": ("kube-system", {"metrics-address": "off", "health-check-port": 10256}),
+}
+
+
+def text(value):
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def by_place(objects):
+    found = {}
+    for item in objects:
+        if item["kind"] == "DaemonSet":
+            container = item["spec"]["template"]["spec"]["containers"][0]
+            container["env"] = {entry["name"]: entry for entry in container["env"]}
+        found[item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]] = item
+    return found
+
+
+def from_kvip(capsys, namespace, settings):
+    flags = [f"--{name}={text(value)}" for name, value in settings.items()]
+    objects = []
+    for kind in ("rbac", "daemonset"):
+        assert main(["manifest", kind, *flags, *([f"--namespace={namespace}"] if namespace != "kube-system" else [])]) == 0
+        objects += yaml.safe_load_all(capsys.readouterr().out)
+    return by_place(objects)
+
+
+def from_chart(namespace="kube-system", **values):
+    return by_place(item for item in yaml.safe_load_all(template(values, namespace=namespace)) if item)
+
+
+@rendered
+@pytest.mark.parametrize("case", CASES)
+def test_chart_prints_what_kvip_prints(capsys, case):
+    namespace, settings = CASES[case]
+    assert from_chart(namespace, settings=settings) == from_kvip(capsys, namespace, settings)
+
+
+@rendered
+def test_values_are_followed():
+    pod = from_chart(
+        image={"repository": "registry.example/kvip", "tag": "2", "pullPolicy": "Always"},
+        imagePullSecrets=[{"name": "key"}],
+        nodeSelector={"rack": "7"},
+        resources={"limits": {"memory": "1Gi"}},
+    )["DaemonSet", "kube-system", "kvip"]["spec"]["template"]["spec"]
+    main_container = pod["containers"][0]
+    assert (main_container["image"], main_container["imagePullPolicy"]) == ("registry.example/kvip:2", "Always")
+    assert (pod["imagePullSecrets"], pod["nodeSelector"]) == ([{"name": "key"}], {"kubernetes.io/os": "linux", "rack": "7"})
+    assert main_container["resources"]["limits"] == {"memory": "1Gi"}
+
+
+@rendered
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"intrface": "eth0"}, "intrface"),
+        ({"election": "raft"}, "election"),
+        ({"node-name": "n1"}, "node-name"),
+        ({"probe": "yes"}, "probe"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused_by_its_name(settings, named):
+    with pytest.raises(LabError, match=named):
+        template({"settings": settings})
+
+
+@rendered
+def test_helm_finds_no_fault():
+    assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART))
+
+
+def test_each_value_has_its_comment():
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    top = {name for name in yaml.safe_load("\n".join(lines)) if name != "image"}
+    keys = [(number, line.split(":")[0].strip()) for number, line in enumerate(lines) if line and "#" not in line]
+    documented = {key for number, key in keys if number and lines[number - 1].lstrip().startswith("#")}
+    assert documented == top | {"repository", "tag", "pullPolicy"}
+    assert {option.name for option in OPTIONS} > NOT_IN_CHART
+
+
+def test_the_chart_names_the_image_that_kvip_manifest_names():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert f"{values['image']['repository']}:{__version__}" == f"kvip:{__version__}"
+    assert values["image"]["tag"] == ""
