@@ -140,7 +140,7 @@ class ReconcileLoop:
             if self._desire.known:
                 self._outcome.report_left_over()
             metrics.vips.labels("claimed").set(len(self._desire.ledger))
-            metrics.vips.labels("bound").set(len(self._facts.marked()))
+            metrics.vips.labels("bound").set(self._facts.marked_count())
             if self._services and self._desire.synced:
                 await asyncio.sleep(0)
                 continue

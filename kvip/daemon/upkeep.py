@@ -131,7 +131,7 @@ class Upkeep:
             self._audited_at = now
             changed |= set(self._facts.marked())
             self._audited()
-        metrics.vips.labels("bound").set(len(self._facts.marked()))
+        metrics.vips.labels("bound").set(self._facts.marked_count())
         return changed, had - set(self._facts.marked())
 
     async def _refresh_links(self, cause: str) -> None:
