@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    := unshare -n -m $(BIN)/python
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults mutants assets bench clean preflight
+.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults mutants assets bench bench-all clean preflight
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,8 +63,11 @@ mutants: $(READY) ## break kvip on purpose, one rule at a time: each must be not
 faults: $(READY) ## the fault table on the real API server, as Markdown (FLAGS="--api embedded --only SIG")
 	@$(RUN) -m lab.faulttable $(FLAGS)
 
-bench: $(READY) ## frames per second, beside a C loop
+bench: $(READY) ## the short benchmarks, each figure beside a reference of the same run; writes nothing
 	$(RUN) -m pytest benchmarks --benchmark-disable-gc
+
+bench-all: $(READY) ## every benchmark, kept in docs/performance.md with machine and date (about 30 minutes; SUITES="frames cost": these only)
+	$(RUN) -m pytest $(or $(SUITES:%=benchmarks/test_%.py),benchmarks) --benchmark-disable-gc --all --record
 
 clean: ## remove what was built here
 	rm -rf $(VENV) build dist *.egg-info kvip/_arp.c kvip/*.so
