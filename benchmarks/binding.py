@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from pyroute2 import IPRoute
+from pyroute2.iproute.linux import IPRoute
 
 from kvip.core.model import Address, Link, Vip, host_prefix
 from kvip.kernel import codec

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 
 from kvip.core.election import claims, records
-from kvip.core.election.state import State, valid, valid_until
+from kvip.core.election.state import State, replace, valid, valid_until
 from kvip.core.model import Vip
 from kvip.core.objects import Lease
 from tests.unit.core.election.simnode import Node
@@ -36,9 +36,13 @@ def one_per_record() -> list[Vip]:
     return [found[record] for record in range(RECORDS)]
 
 
+def _addresses(vips: int) -> list[Vip]:
+    return [Vip(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}") for number in range(1, vips + 1)]
+
+
 def weights(vips: int) -> list[int]:
     """How many of so many VIPs each record has."""
-    counts = Counter(records.number_of(Vip(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"), RECORDS) for n in range(1, vips + 1))
+    counts = Counter(records.number_of(vip, RECORDS) for vip in _addresses(vips))
     return [counts[record] for record in range(RECORDS)]
 
 
@@ -152,8 +156,8 @@ class Crowd(World):
         pass
 
     def held(self) -> bool:
-        """Has every VIP exactly one holder?"""
-        holders = Counter(vip for node in self.nodes for vip in node.acts())
+        """Has every VIP exactly one holder among the daemons that run?"""
+        holders = Counter(vip for node in self.nodes if node.running for vip in node.acts())
         return len(holders) == len(self.vips) and set(holders.values()) == {1}
 
     def loads(self, vips: int) -> list[int]:
@@ -168,3 +172,20 @@ class Crowd(World):
             assert self.now - began < limit_s, f"VIPs without a holder after {limit_s} s"
             self.run(0.05)
         return self.now - began
+
+
+def with_all_vips(state: State, vips: int) -> State:
+    """What a node knows, with every VIP of each record in place of the one that stands for it: as large as in a cluster of so many VIPs."""
+    of: dict[int, list[Vip]] = {}
+    for vip in _addresses(vips):
+        of.setdefault(records.number_of(vip, RECORDS), []).append(vip)
+    slots = {}
+    for number, slot in state.slots.items():
+        record, all_of_it = slot.record, of.get(number, [])
+        assert record is not None
+        (holder,) = record.claims
+        (wanted,) = slot.wanted.values()
+        full = replace(record, claims={holder: tuple(all_of_it)}, holder=dict.fromkeys(all_of_it, holder))
+        settled = frozenset(all_of_it) if slot.settled else frozenset[Vip]()
+        slots[number] = replace(slot, record=full, wanted=dict.fromkeys(all_of_it, wanted), settled=settled, look_at=0.0)
+    return replace(state, slots=slots)

@@ -15,9 +15,9 @@ from types import ModuleType
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks import sending
+from benchmarks import keepalived, sending
 from benchmarks.figures import Suite, compare, take_turns
-from benchmarks.nics import run
+from benchmarks.nics import NIC, PEER, run
 from benchmarks.sending import Way
 from kvip import _arp_py
 from kvip.core.model import Link, packed
@@ -127,10 +127,27 @@ def test_frame_rates_of_others(benchmark: BenchmarkFixture, suite: Suite, limit:
     if program is None:
         suite.skip("arping", "it is not installed (apt-get install iputils-arping)")
     else:
+        for nic in (NIC, PEER):  # arping refuses a NIC without ARP
+            run("ip", "link", "set", nic, "arp", "on")
         for vip in sending.vips(SLOW_FRAMES):
             run("ip", "address", "add", f"{vip}/32", "dev", veth.name)
         ways["arping, a process per frame"] = sending.arping(program, veth, frames=SLOW_FRAMES)
     take_rates(benchmark, suite, ways, label="one by one", rounds=3)
+
+
+@pytest.mark.timeout(120)
+def test_the_burst_of_keepalived(benchmark: BenchmarkFixture, suite: Suite, limit: Path, veth: Link, tmp_path: Path) -> None:
+    name, program = f"keepalived, becoming master, {MAIN:,} VIPs", shutil.which("keepalived")
+    if program is None:
+        suite.skip("keepalived", "it is not installed (apt-get install keepalived)")
+        pytest.skip("keepalived is not installed")
+    names = sending.vips(MAIN)
+    ways: dict[str, Callable[[], float]] = {
+        LIMIT: lambda: sending.c_loop(limit, veth, count=MAIN, frames=FRAMES)().rate,
+        name: lambda: keepalived.burst_rate(program, names, tmp_path),
+    }
+    samples = take_turns(ways, 3, run=lambda work, count: benchmark.pedantic(work, rounds=count))  # type: ignore[no-untyped-call]
+    suite.add(compare(name, samples[name], reference=LIMIT, reference_values=samples[LIMIT], unit="frames/s", better="higher"))
 
 
 @pytest.mark.parametrize("name", ["kvip._arp", "kvip._arp_py"])
