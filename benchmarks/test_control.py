@@ -6,10 +6,8 @@ its exponent is to be near 0; that of work on all of them near 1.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
-import statistics
 import time
 from collections.abc import Callable
 
@@ -19,12 +17,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks import objects
 from benchmarks.figures import Figure, Suite, compare, exponent, take_turns
+from benchmarks.fullhouse import Full
 from kvip.core.objects import EndpointSlice, Service
 from kvip.kube.decode import ObjectDecoder
-from tests.unit.daemon.house import House
 
 SIZES = (100, 1_000, 3_000, 10_000)
-EVENTS = 30
 FLAT, LINEAR = 0.15, 1.1
 """Bounds of the exponent: of what one event triggers, of work on all."""
 DECODE_SIZE = 10_000
@@ -71,85 +68,6 @@ def test_decoding(benchmark: BenchmarkFixture, suite: Suite, kind: str) -> None:
         name = what if goal else f"{what} (again)"
         figure = compare(name, samples["kvip"], reference=reference, reference_values=samples[reference], unit="ms", goal=goal)
         suite.add(figure)
-
-
-class Full(House):
-    """A house in which so many Services are known, bound and announced."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.size = size
-        self.costs: dict[str, float] = {}
-
-    def measure(self) -> dict[str, float]:
-        """Milliseconds by what was done."""
-        store, slices = objects.services(self.size), objects.slices(self.size)
-        began = time.perf_counter()
-        self.slices.store.update(slices)
-        for key in slices:
-            self.desire.whereabouts.slice_changed(key)
-        self.costs["index all EndpointSlices"] = (time.perf_counter() - began) * 1e3
-        self.services.store.update(store)
-        began = time.perf_counter()
-        self.desire.read([objects.key(number) for number in range(1, self.size + 1)])
-        self.costs["index all Services"] = (time.perf_counter() - began) * 1e3
-        self.play(self._events)  # type: ignore[no-untyped-call]
-        return self.costs
-
-    async def _events(self) -> None:
-        await self._rest()
-        assert len(self.announcer.active) == self.size
-        self.log.clear()
-        changes, ends, begins, endpoints = [], [], [], []
-        for number in range(1, EVENTS + 1):
-            store, key = self.services.store, objects.key(number)
-            changed = objects.one_service(number, version=2)
-
-            def change(key: str = key, changed: Service = changed) -> None:
-                self.services.store[key] = changed
-                self.reconcile.on_service(key)
-
-            changes.append(await self._cost(change))
-            endpoints.append(await self._cost(lambda key=key: self.wires_slice(f"{key}-abcde")))  # type: ignore[misc]
-            ends.append(await self._cost(lambda key=key: self.delete(key)))  # type: ignore[misc]
-            assert objects.vip(number) not in self.announcer.active
-            assert key not in store
-            begins.append(await self._cost(change))
-            assert objects.vip(number) in self.announcer.active
-        self.costs["one Service changed"] = statistics.median(changes)
-        self.costs["one EndpointSlice changed"] = statistics.median(endpoints)
-        self.costs["one Service deleted"] = statistics.median(ends)
-        self.costs["one Service created"] = statistics.median(begins)
-        self.costs["resync of everything"] = await self._cost(self._resync)
-
-    def wires_slice(self, key: str) -> None:
-        """As the watch does it."""
-        for service in self.desire.whereabouts.slice_changed(key):
-            self.reconcile.on_service(service)
-
-    def _resync(self) -> None:
-        self.upkeep.doubt("audit")
-        self.reconcile.on_all_services()
-        self.reconcile.on_permit_changed()
-
-    async def _cost(self, event: Callable[[], None]) -> float:
-        """Milliseconds of CPU that the loop spends until it rests again."""
-        self.turns = self.news_read = self.kernel.dumps = 0
-        self.log.clear()
-        gc.collect(0)
-        began = time.thread_time()
-        event()
-        await self._rest()
-        return (time.thread_time() - began) * 1e3
-
-    async def _rest(self) -> None:
-        """Until the loop waits, with nothing left to read or to plan."""
-        for _ in range(5):
-            await asyncio.sleep(0)
-        while self.reconcile._services or self.reconcile._vips:  # noqa: ASYNC110 the loop under measurement tells nobody when it rests
-            await asyncio.sleep(0)
-        for _ in range(5):
-            await asyncio.sleep(0)
 
 
 ALL = ("index all EndpointSlices", "index all Services", "resync of everything")
