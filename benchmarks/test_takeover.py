@@ -15,11 +15,11 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks import binding
-from benchmarks.crowd import AddressTap, Crowd, WatchTap, crowds, vip
+from benchmarks.crowd import AddressTap, Crowd, WatchTap, crowds, poll, vip
 from benchmarks.figures import Figure, Suite
 from benchmarks.nics import link_of, make_veth
 from benchmarks.sending import BATCH
-from lab.cluster import LEASES, now, wait
+from lab.cluster import LEASES, now
 from lab.netns import NetNamespace
 
 GOALS_MS = {1_000: 150.0, 10_000: 4_000.0}
@@ -65,8 +65,8 @@ def test_takeover(benchmark: BenchmarkFixture, suite: Suite, crowd: Crowd, limit
         def story() -> float:
             killed_at = now()
             crowd.holder.kill()
-            wait(lambda: len(taken.added()) >= count, f"{count} VIPs bound on n2", timeout_s=60 + count / 50)
-            wait(lambda: set(vips) <= announced(), f"{count} VIPs announced by n2", timeout_s=30)
+            poll(lambda: taken.count >= count, f"{count} VIPs bound on n2", timeout_s=60 + count / 50)
+            poll(lambda: set(vips) <= announced().keys(), f"{count} VIPs announced by n2", timeout_s=60)
             return killed_at
 
         def announced() -> dict[str, float]:
