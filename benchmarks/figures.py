@@ -7,6 +7,7 @@ It measures nothing and judges nothing but whether a stated goal is met.
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeVar
@@ -105,18 +106,19 @@ class Suite(msgspec.Struct, kw_only=True):
 
 
 def take_turns(ways: Mapping[str, Callable[[], T]], rounds: int, *, run: Callable[[Callable[[], None], int], object]) -> dict[str, list[T]]:
-    """Each way once per round, none always after the same other; samples by way, one per round.
+    """Each way once per round, in an order drawn anew (the same in each run); samples by way, one per round.
 
-    A shared machine drifts by more than the ways differ, so only samples of one round are compared. `run(work, rounds)` calls
-    `work` that often: pytest-benchmark's `pedantic`, or a loop.
+    A shared machine drifts by more than the ways differ, so only samples of one round are compared; and each way pays for the state in
+    which the one before it left the caches, so none may always follow the same other. `run(work, rounds)` calls `work` that often:
+    pytest-benchmark's `pedantic`, or a loop.
     """
     samples: dict[str, list[T]] = {name: [] for name in ways}
-    names = list(ways)
+    names, chance = list(ways), random.Random(1)
 
     def one_round() -> None:
+        chance.shuffle(names)
         for name in names:
             samples[name].append(ways[name]())
-        names.append(names.pop(0))
 
     run(one_round, rounds)
     return samples

@@ -64,7 +64,7 @@ def test_takeover(benchmark: BenchmarkFixture, suite: Suite, crowd: Crowd, limit
 
         def story() -> float:
             killed_at = now()
-            crowd.holder.kill()
+            crowd.holder.kill9()
             poll(lambda: taken.count >= count, f"{count} VIPs bound on n2", timeout_s=60 + count / 50)
             poll(lambda: set(vips) <= announced().keys(), f"{count} VIPs announced by n2", timeout_s=60)
             return killed_at

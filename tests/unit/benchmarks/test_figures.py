@@ -41,9 +41,10 @@ def test_the_ratio_is_the_median_of_the_rounds_ratios_not_of_medians():
 def test_no_way_always_follows_the_same_one():
     order = []
     ways = {name: (lambda name=name: order.append(name)) for name in "abc"}
-    samples = take_turns(ways, 3, run=lambda work, rounds: [work() for _ in range(rounds)])
-    assert "".join(order) == "abcbcacab"
-    assert {name: len(values) for name, values in samples.items()} == {"a": 3, "b": 3, "c": 3}
+    samples = take_turns(ways, 30, run=lambda work, rounds: [work() for _ in range(rounds)])
+    assert {name: len(values) for name, values in samples.items()} == {"a": 30, "b": 30, "c": 30}
+    assert all(sorted(order[start : start + 3]) == ["a", "b", "c"] for start in range(0, 90, 3))
+    assert {second for first, second in itertools.pairwise(order) if first == "a"} == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("power", [0, 1, 2])
