@@ -26,6 +26,7 @@ from kvip.core.election.heartbeat import node_of
 from kvip.core.election.records import CLAIMS, number_in
 from kvip.core.model import Vip
 from kvip.kernel import codec
+from kvip.kernel.batches import DumpInterrupted
 from lab.apiserver.resources import RESOURCES
 from lab.apiserver.store import Store
 from lab.cluster import Cluster, now
@@ -78,7 +79,7 @@ class Crowd:
             self.holder, self.other = self.cluster.nodes["n1"], self.cluster.nodes["n2"]
             began = now()
             self.holder.start()
-            poll(lambda: len(self.holder.vips()) >= self.count, f"{self.count} VIPs bound", timeout_s=60 + self.count / 20)
+            self._wait_full()
             self.fill_s = now() - began
             self.holder.wait_ready(30)
             self._undo = undo.pop_all()
@@ -93,6 +94,21 @@ class Crowd:
         for number in range(1, self.count + 1):
             store.create(RESOURCES["services"], Cluster.service(f"web{number}", vip(number)), "default")
         path.write_bytes(msgspec.json.encode(store.state()))
+
+    def _wait_full(self) -> None:
+        def full() -> bool:
+            try:
+                return len(self.holder.vips()) >= self.count
+            except DumpInterrupted:  # addresses are still being added
+                return False
+
+        poll(full, f"{self.count} VIPs bound", timeout_s=60 + self.count / 20)
+
+    def begin_again(self) -> None:
+        """After the holder's death: n1 holds everything, and n2 takes no part."""
+        self.other.stop(deadline_s=30)
+        self.holder.start()
+        self._wait_full()
 
     def stand_by(self) -> None:
         """n2 takes part, long enough to know who holds what; what n1 holds stays there."""
