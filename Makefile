@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    := unshare -n -m $(BIN)/python
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults docs mutants transcripts assets bench image image-lab test-deploy manifests clean preflight
+.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults docs mutants transcripts assets bench bench-all image image-lab test-deploy manifests clean preflight
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,8 +72,11 @@ faults: $(READY) ## the fault table on the real API server, as Markdown (FLAGS="
 transcripts: $(READY) ## docs/transcripts.md: what kvip status and kvip explain print
 	$(BIN)/python -m lab.transcripts
 
-bench: $(READY) ## frames per second, beside a C loop
+bench: $(READY) ## the short benchmarks, each figure beside a reference of the same run; writes nothing
 	$(RUN) -m pytest benchmarks --benchmark-disable-gc
+
+bench-all: $(READY) ## every benchmark, kept in docs/performance.md with machine and date (about 30 minutes; SUITES="frames cost": these only)
+	$(RUN) -m pytest $(or $(SUITES:%=benchmarks/test_%.py),benchmarks) --benchmark-disable-gc --all --record
 
 image: ## build the image with docker, podman or buildah; its size and start time (IMAGE=name:tag BASE=image BUILDER=program)
 	@IMAGE="$(IMAGE)" BASE="$(BASE)" BUILDER="$(BUILDER)" deploy/image.sh

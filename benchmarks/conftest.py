@@ -1,6 +1,7 @@
-"""What benchmarks of the frame path stand on: a network namespace, a veth pair in it, and the C limit, compiled.
+"""What benchmarks stand on: a network namespace, a veth pair in it, the C limit, and the suites that take the figures.
 
 Fails, with the command to type, where root or a C compiler is missing: a benchmark that measured nothing is no result.
+`--all` runs the long parts too; `--record` keeps the figures under docs/ (benchmarks/record.py).
 """
 
 from __future__ import annotations
@@ -8,23 +9,76 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-import socket
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from kvip.core.model import IfIndex, Link
+from benchmarks.crowd import Crowd
+from benchmarks.figures import Machine, Suite
+from benchmarks.nics import link_of, make_veth, run
+from benchmarks.record import keep, machine, stamp
+from benchmarks.tables import plain
+from kvip.core.model import Link
 
-NIC, PEER = "kvbench0", "kvbench1"
-MAC = bytes.fromhex("02005e102030")
 CLONE_NEWNET = 0x40000000
+_suites: dict[str, Suite] = {}
+_failed: set[str] = set()
 
 
-def run(*command: str) -> str:
-    """Run to the end within 60 s and give what it printed; raises CalledProcessError."""
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="also the long benchmarks")
+    parser.addoption("--record", action="store_true", help="keep the figures in docs/performance/ and make docs/performance.md of them")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: a benchmark that runs with --all only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("long") and not config.getoption("--all"):
+            item.add_marker(pytest.mark.skip(reason="long; runs with --all"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[_MACHINE] = machine()
+
+
+_MACHINE = pytest.StashKey[Machine]()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed:
+        _failed.add(_suite_of(report.nodeid))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for suite in _suites.values():
+        terminalreporter.write_line("\n" + plain(suite))
+    if not config.getoption("--record"):
+        return
+    for name in sorted(_failed):
+        terminalreporter.write_line(f"\n{name}: a benchmark failed, so what was kept of this suite before stays")
+    whole = [suite for suite in _suites.values() if suite.name not in _failed]
+    for suite in whole:
+        stamp(suite, command=f'make bench-all SUITES="{suite.name}"', on=config.stash[_MACHINE])
+    keep(whole)
+
+
+def _suite_of(nodeid: str) -> str:
+    """Each suite is one file, of its name."""
+    return Path(nodeid.partition("::")[0]).stem.removeprefix("test_")
+
+
+@pytest.fixture(scope="session")
+def suites() -> Callable[[str, str], Suite]:
+    """The suite of a name, with its title; printed at the end, and kept with --record."""
+
+    def suite(name: str, title: str) -> Suite:
+        return _suites.setdefault(name, Suite(name=name, title=title))
+
+    return suite
 
 
 @pytest.fixture
@@ -43,12 +97,8 @@ def own_netns() -> Iterator[None]:
 
 @pytest.fixture
 def veth(own_netns: None) -> Link:
-    """The sending end of a veth pair. The peer does no ARP: frames are counted there and dropped, for all alike."""
-    run("ip", "link", "add", NIC, "address", MAC.hex(":"), "type", "veth", "peer", "name", PEER)
-    for name in (NIC, PEER):
-        run("ip", "link", "set", name, "addrgenmode", "none", "arp", "off")
-        run("ip", "link", "set", name, "up")
-    return Link(index=IfIndex(socket.if_nametoindex(NIC)), name=NIC, mac=MAC, up=True, carrier=True)
+    """The sending end of a veth pair in a namespace of its own."""
+    return link_of(make_veth())
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +110,11 @@ def limit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("limit") / "limit"
     run(compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(Path(__file__).with_name("limit.c")))
     return program
+
+
+@pytest.fixture(scope="session")
+def crowd(request: pytest.FixtureRequest) -> Iterator[Crowd]:
+    """A lab whose node n1 holds as many VIPs as the parameter says; tests with the same number share it, in the order of their files."""
+    with Crowd(request.param) as crowd:
+        crowd.rest(limit_s=30 + crowd.count / 50)
+        yield crowd

@@ -1,18 +1,13 @@
 """How fast announcement frames are built and sent, next to a C sendmmsg loop on the same NIC in the same run.
 
-All ways send the same 2,000 frames (request and reply of 1,000 VIPs), 64 to a batch, the most that may leave
-between two looks at the permit. The ways take turns, round by round, and the table shows medians, because
-a shared machine drifts by more than they differ.
+The ways take turns, round by round; ratios are medians over rounds of a way's rate next to the C loop's of the same round. A VIP is two
+frames, an ARP request and a reply.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib
-import socket
-import statistics
-import subprocess
-import time
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -20,22 +15,23 @@ from types import ModuleType
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks import keepalived, sending
+from benchmarks.figures import Suite, compare, take_turns
+from benchmarks.nics import NIC, PEER, run
+from benchmarks.sending import Way
 from kvip import _arp_py
-from kvip.core.model import Link, Vip, packed
-from kvip.kernel.packet import IMPLEMENTATION, PacketSocket, build_round
+from kvip.core.model import Link, packed
+from kvip.kernel.packet import IMPLEMENTATION, PacketSocket
 
-VIP_COUNT = 1_000
-BATCH = 64
+COUNTS = (1, 64, 1_000, 10_000)
+MAIN = 1_000
 ROUNDS = 15
-FRAMES = 10_000
-"""Frames of one way in one round: 15 rounds send 150,000."""
-SINGLE_FRAMES = 20
+FRAMES = 20_000
+"""Of one way in one round."""
+ARPING_FRAMES = 2
+"""It takes a second for each."""
 GOAL = 0.9
-MAC = bytes.fromhex("02005e102030")
-VIPS = [Vip(f"10.0.{number >> 8}.{number & 255}") for number in range(1, VIP_COUNT + 1)]
-PACKED = b"".join(packed(vip) for vip in VIPS)
-Way = Callable[[], float]
-"""Sends its frames once; returns frames/s."""
+LIMIT = "C sendmmsg loop"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +42,15 @@ def extension() -> ModuleType:
         pytest.fail(f"kvip._arp cannot be imported ({problem}); build it: python setup.py build_ext --inplace")
 
 
+@pytest.fixture(scope="module")
+def suite(suites: Callable[[str, str], Suite]) -> Suite:
+    found = suites("frames", "announcement frames per second and CPU time per frame, beside a C sendmmsg loop on the same NIC")
+    found.note(
+        f"All but the slow ways send at most {sending.BATCH} frames at a time, the most that may leave between two looks at the permit."
+    )
+    return found
+
+
 def received() -> int:
     """Frames that the kernel counted on the peer."""
     with open("/proc/thread-self/net/dev") as table:
@@ -53,109 +58,102 @@ def received() -> int:
     return int(line.split(":")[1].split()[1])
 
 
-def timed(frames: int, work: Callable[[], None]) -> Way:
-    def way() -> float:
-        start = time.monotonic()
-        work()
-        return frames / (time.monotonic() - start)
-
-    return way
-
-
-def send_all(send: Callable[[memoryview], int], frames: bytes) -> None:
-    view = memoryview(frames)
-    start = 0
-    while start < len(view):
-        start += 60 * send(view[start : start + 60 * BATCH])
-
-
-def sending(arp: ModuleType, port: PacketSocket, *, prebuilt: bool) -> Way:
-    fd = port.fileno()
-    ready = arp.build_arp(MAC, PACKED)
-
-    def work() -> None:
-        for _ in range(FRAMES // (2 * VIP_COUNT)):
-            send_all(lambda batch: arp.send_batch(fd, batch, 60), ready if prebuilt else arp.build_arp(MAC, PACKED))
-
-    return timed(FRAMES, work)
-
-
-def as_kvip_does(port: PacketSocket) -> Way:
-    def work() -> None:
-        for _ in range(FRAMES // (2 * VIP_COUNT)):
-            ((frames, frame_len),) = build_round(MAC, VIPS)
-            send_all(functools.partial(port.send, frame_len=frame_len), frames)
-
-    return timed(FRAMES, work)
-
-
-def socket_per_frame(link: Link) -> Way:
-    frame = _arp_py.build_arp(MAC, PACKED[:4])[:60]
-
-    def work() -> None:
-        for _ in range(SINGLE_FRAMES):
-            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as single:
-                single.bind((link.name, 0))
-                single.send(frame)
-
-    return timed(SINGLE_FRAMES, work)
+def take_rates(
+    benchmark: BenchmarkFixture,
+    suite: Suite,
+    ways: dict[str, Way],
+    *,
+    label: str,
+    rounds: int = ROUNDS,
+    goals: dict[str, float] | None = None,
+) -> None:
+    """Let the ways take turns, and add a figure for the rate and one for the CPU time of each."""
+    samples = take_turns(ways, rounds, run=lambda work, count: benchmark.pedantic(work, rounds=count))  # type: ignore[no-untyped-call]
+    limit = samples[LIMIT]
+    for name, values in samples.items():
+        if name == LIMIT:
+            continue
+        rate = compare(
+            f"{name}, {label}",
+            [sample.rate for sample in values],
+            reference=LIMIT,
+            reference_values=[sample.rate for sample in limit],
+            unit="frames/s",
+            better="higher",
+            goal=(goals or {}).get(name),
+        )
+        cpu = compare(
+            f"{name}, {label}, CPU",
+            [sample.cpu_us for sample in values],
+            reference=LIMIT,
+            reference_values=[sample.cpu_us for sample in limit],
+            unit="us/frame",
+        )
+        suite.add(rate, cpu)
+        benchmark.extra_info[rate.name] = round(rate.ratio, 4)
 
 
-def c_loop(program: Path, link: Link) -> Way:
-    command = [str(program), link.name, link.mac.hex(":"), str(VIP_COUNT), str(FRAMES), str(BATCH)]
-    return lambda: float(subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout)
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("count", [pytest.param(count, marks=[] if count == MAIN else [pytest.mark.long]) for count in COUNTS])
+def test_frame_rates_next_to_the_c_limit(
+    benchmark: BenchmarkFixture, suite: Suite, extension: ModuleType, limit: Path, veth: Link, count: int
+) -> None:
+    names, port = sending.vips(count), PacketSocket(veth)
+    frames = max(FRAMES, 2 * count) // (2 * count) * 2 * count
+    whole = f"PacketSocket ({IMPLEMENTATION}), permit before each batch"
+    ways: dict[str, Way] = {
+        LIMIT: sending.c_loop(limit, veth, count=count, frames=frames),
+        "_arp, frames built before": sending.low_level(extension, port, names, frames=frames, prebuilt=True),
+        "_arp, build + send": sending.low_level(extension, port, names, frames=frames, prebuilt=False),
+        whole: sending.through_packet_socket(port, names, frames=frames),
+        "_arp_py (twin), build + send": sending.low_level(_arp_py, port, names, frames=frames, prebuilt=False),
+        "announcer, pacing off": sending.announcer(veth, names),
+    }
+    before = received()
+    goals = dict.fromkeys((whole, "_arp, frames built before", "_arp, build + send"), GOAL) if count == MAIN else None
+    take_rates(benchmark, suite, ways, label=f"{count:,} VIPs", goals=goals)
+    port.close()
+    assert received() - before >= ROUNDS * (5 * frames + 2 * count)
 
 
 @pytest.mark.timeout(120)
-def test_frame_rates_next_to_the_c_limit(
-    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], extension: ModuleType, limit: Path, veth: Link
-) -> None:
-    port = PacketSocket(veth)
+def test_frame_rates_of_others(benchmark: BenchmarkFixture, suite: Suite, limit: Path, veth: Link) -> None:
     ways: dict[str, Way] = {
-        "C sendmmsg loop (the limit)": c_loop(limit, veth),
-        "_arp, frames built before": sending(extension, port, prebuilt=True),
-        "_arp, build + send": sending(extension, port, prebuilt=False),
-        f"build_round + PacketSocket ({IMPLEMENTATION})": as_kvip_does(port),
-        "_arp_py (twin), build + send": sending(_arp_py, port, prebuilt=False),
-        "a socket per frame": socket_per_frame(veth),
+        LIMIT: sending.c_loop(limit, veth, count=MAIN, frames=FRAMES),
+        "a socket per frame, as kube-vip": sending.socket_per_frame(veth),
+        "scapy, one socket": sending.scapy(veth, frames=200),
     }
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    names = list(ways)
-
-    def one_round() -> None:
-        for name in names:
-            rates[name].append(ways[name]())
-        names.append(names.pop(0))  # no way always follows the same one
-
-    before = received()
-    benchmark.pedantic(one_round, rounds=ROUNDS)  # type: ignore[no-untyped-call]
-    port.close()
-    rounds = len(rates["a socket per frame"])
-    assert received() - before >= rounds * (5 * FRAMES + SINGLE_FRAMES)
-
-    lines = report(rates, benchmark.extra_info)
-    with capsys.disabled():
-        print("\n" + "\n".join(lines))
+    program = shutil.which("arping")
+    if program is None:
+        suite.skip("arping", "it is not installed (apt-get install iputils-arping)")
+    else:
+        for nic in (NIC, PEER):  # arping refuses a NIC without ARP
+            run("ip", "link", "set", nic, "arp", "on")
+        for vip in sending.vips(ARPING_FRAMES):
+            run("ip", "address", "add", f"{vip}/32", "dev", veth.name)
+        ways["arping, a process per frame"] = sending.arping(program, veth, frames=ARPING_FRAMES)
+    take_rates(benchmark, suite, ways, label="one by one", rounds=3)
 
 
-def report(rates: dict[str, list[float]], extra_info: dict[str, float]) -> list[str]:
-    """One line per way; ratios are medians over rounds of the rate next to C's of the same round."""
-    reference = next(iter(rates.values()))
-    lines = [f"{'figure':38}{'frames/s':>12}{'ratio to C':>12}   goal {GOAL}"]
-    for name, values in rates.items():
-        ratio = statistics.median(value / limit for value, limit in zip(values, reference, strict=True))
-        rate = statistics.median(values)
-        verdict = ""
-        if name.startswith(("_arp,", "build_round")):
-            verdict = "met" if ratio >= GOAL else f"missed by {GOAL - ratio:.4f}"
-        lines.append(f"{name:38}{rate:>12,.0f}{ratio:>12.4f}   {verdict}".rstrip())
-        extra_info[name] = round(rate)
-        extra_info[f"{name}, ratio"] = round(ratio, 3)
-    return lines
+@pytest.mark.timeout(120)
+def test_the_burst_of_keepalived(benchmark: BenchmarkFixture, suite: Suite, limit: Path, veth: Link, tmp_path: Path) -> None:
+    name, program = f"keepalived, becoming master, {MAIN:,} VIPs", shutil.which("keepalived")
+    if program is None:
+        suite.skip("keepalived", "it is not installed (apt-get install keepalived)")
+        pytest.skip("keepalived is not installed")
+    names = sending.vips(MAIN)
+    ways: dict[str, Callable[[], float]] = {
+        LIMIT: lambda: sending.c_loop(limit, veth, count=MAIN, frames=FRAMES)().rate,
+        name: lambda: keepalived.burst_rate(program, names, tmp_path),
+    }
+    samples = take_turns(ways, 3, run=lambda work, count: benchmark.pedantic(work, rounds=count))  # type: ignore[no-untyped-call]
+    suite.add(compare(name, samples[name], reference=LIMIT, reference_values=samples[LIMIT], unit="frames/s", better="higher"))
 
 
 @pytest.mark.parametrize("name", ["kvip._arp", "kvip._arp_py"])
 def test_building_the_frames_of_a_thousand_vips(benchmark: BenchmarkFixture, extension: ModuleType, name: str) -> None:
     arp = extension if name == "kvip._arp" else _arp_py
-    frames = benchmark.pedantic(arp.build_arp, args=(MAC, PACKED), rounds=30, warmup_rounds=2)  # type: ignore[no-untyped-call]
-    assert len(frames) == 2 * VIP_COUNT * 60
+    addresses = b"".join(map(packed, sending.vips(MAIN)))
+    mac = bytes.fromhex("02005e102030")
+    frames = benchmark.pedantic(arp.build_arp, args=(mac, addresses), rounds=30, warmup_rounds=2)  # type: ignore[no-untyped-call]
+    assert len(frames) == 2 * MAIN * sending.FRAME_LEN

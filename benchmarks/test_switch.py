@@ -1,19 +1,19 @@
 """What the dead-man's switch costs: re-arming, which comes with every renewal, and letting VIPs through.
 
-Re-arming must not depend on the number of VIPs. The three switches take turns, round by round, in one namespace, and the
-table shows medians of the ratio to the smallest of the same round, because a shared machine drifts by more than they differ.
+Re-arming must not depend on the number of VIPs. The three switches take turns, round by round, in one namespace, and the ratio is
+the median of those to the smallest of the same round, because a shared machine drifts by more than they differ.
 """
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.figures import Suite, compare, take_turns
 from kvip.clock import SystemClock
 from kvip.core.model import Link, Vip
 from kvip.kernel.switch import Switch
@@ -42,36 +42,33 @@ def switch(veth: Link) -> Iterator[Switch]:
 
 @pytest.mark.timeout(180)
 def test_rearming_costs_the_same_for_any_number_of_vips(
-    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], switch: Switch, veth: Link
+    benchmark: BenchmarkFixture, suites: Callable[[str, str], Suite], switch: Switch, veth: Link
 ) -> None:
-    clock = SystemClock()
-    seconds: dict[int, list[float]] = {count: [] for count in COUNTS}
-    order = list(COUNTS)
+    suite, clock = suites("switch", "re-arming the dead-man's switch, which comes with every renewal, by the number of VIPs"), SystemClock()
 
-    def one_round() -> None:
-        for count in order:
+    def rearming(count: int) -> Callable[[], float]:
+        def way() -> float:
             switch.install(nics=[veth.name], vips=dict.fromkeys(vips(count), veth.name))
             switch.admit(dict.fromkeys(vips(count), veth.name))
             switch.arm_first("main", until=clock.now() + 60)
             start = time.monotonic()
             for _ in range(REARMS):
                 switch.rearm("main", until=clock.now() + 60)
-            seconds[count].append((time.monotonic() - start) / REARMS)
-        order.append(order.pop(0))  # none always follows the same one
+            return (time.monotonic() - start) / REARMS * 1e6
 
-    benchmark.pedantic(one_round, rounds=ROUNDS)  # type: ignore[no-untyped-call]
+        return way
 
-    ratios: dict[int, float] = {}
-    lines = [f"{'VIPs':>8}{'us per re-arming':>20}{'ratio to ' + str(COUNTS[0]):>16}   goal {GOAL_RATIO}"]
-    for count, values in seconds.items():
-        ratios[count] = statistics.median(value / least for value, least in zip(values, seconds[COUNTS[0]], strict=True))
-        verdict = "met" if ratios[count] <= GOAL_RATIO else f"missed by {ratios[count] - GOAL_RATIO:.2f}"
-        lines.append(f"{count:>8,}{statistics.median(values) * 1e6:>20.1f}{ratios[count]:>16.2f}   {verdict}")
-        benchmark.extra_info[f"rearm of {count}, us"] = round(statistics.median(values) * 1e6, 1)
-        benchmark.extra_info[f"rearm of {count}, ratio"] = round(ratios[count], 2)
-    with capsys.disabled():
-        print("\n" + "\n".join(lines))
-    assert ratios[COUNTS[-1]] < 10, "re-arming grows with the number of VIPs"
+    ways = {f"{count:,} VIPs": rearming(count) for count in COUNTS}
+    samples = take_turns(ways, ROUNDS, run=lambda work, times: benchmark.pedantic(work, rounds=times))  # type: ignore[no-untyped-call]
+    least, *others = ways
+    figures = [
+        compare(f"re-arming, {name}", samples[name], reference=f"with {least}", reference_values=samples[least], unit="us", goal=GOAL_RATIO)
+        for name in others
+    ]
+    suite.add(*figures)
+    for figure in figures:
+        benchmark.extra_info[figure.name] = round(figure.ratio, 2)
+    assert figures[-1].ratio < 10, "re-arming grows with the number of VIPs"
 
 
 @pytest.mark.parametrize("count", [SLICE, 1_000])

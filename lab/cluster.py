@@ -183,7 +183,8 @@ class Cluster:
 
     # -- Services ------------------------------------------------------------------------------------------------------------
 
-    def service(self, name: str, *vips: str, annotations: Mapping[str, str] | None = None, spec: Mapping[str, Any] | None = None) -> Json:
+    @staticmethod
+    def service(name: str, *vips: str, annotations: Mapping[str, str] | None = None, spec: Mapping[str, Any] | None = None) -> Json:
         """A LoadBalancer Service that asks for these addresses; of both families, unless `spec` says otherwise."""
         notes = {**({ADDRESSES: ",".join(vips)} if vips else {}), **(annotations or {})}
         ports = [{"name": "http", "port": 80, "protocol": "TCP"}]

@@ -37,6 +37,8 @@ class Facts:
     def __init__(self) -> None:
         self._bound: dict[Vip, dict[Place, Bound]] = {}
         self._marked: dict[Vip, None] = {}
+        self._strange: dict[Vip, None] = {}
+        """Addresses that are there without kvip's mark: each event asks for them, and must not look through all VIPs."""
         self.links: dict[IfIndex, Link] = {}
         self.doubted = False
         """The kernel announced something else than the facts; a dump is due."""
@@ -46,6 +48,7 @@ class Facts:
         before = self._picture()
         self._bound.clear()
         self._marked.clear()
+        self._strange.clear()
         self.doubted = False
         for address in addresses:
             self.note_bound(address, now=now)
@@ -77,10 +80,12 @@ class Facts:
         self._note_mark(address.ip)
 
     def _note_mark(self, vip: Vip) -> None:
-        if any(bound.address.marked for bound in self._bound.get(vip, {}).values()):
-            self._marked[vip] = None
-        else:
-            self._marked.pop(vip, None)
+        marks = {bound.address.marked for bound in self._bound.get(vip, {}).values()}
+        for known, mark in ((self._marked, True), (self._strange, False)):
+            if mark in marks:
+                known[vip] = None
+            else:
+                known.pop(vip, None)
 
     def contradicted_by(self, address: Address, *, present: bool) -> bool:
         """Does an address message say something else than the facts?"""
@@ -95,7 +100,7 @@ class Facts:
 
     def proxied(self) -> set[Vip]:
         """Addresses that kube-proxy (mode ipvs) made local, whoever holds them."""
-        return {vip for vip, places in self._bound.items() if any(self._is_proxys(bound.address) for bound in places.values())}
+        return {vip for vip in self._strange if any(self._is_proxys(bound.address) for bound in self._bound[vip].values())}
 
     def _is_proxys(self, address: Address) -> bool:
         link = self.links.get(address.index)
@@ -105,9 +110,13 @@ class Facts:
         """Every VIP that kvip has bound."""
         return tuple(self._marked)
 
+    def marked_count(self) -> int:
+        """How many VIPs kvip has bound."""
+        return len(self._marked)
+
     def unmarked(self) -> list[Address]:
         """Every address that is not kvip's."""
-        addresses = (bound.address for places in self._bound.values() for bound in places.values())
+        addresses = (bound.address for vip in self._strange for bound in self._bound[vip].values())
         return [address for address in addresses if not address.marked and not self._is_proxys(address)]
 
     def networks(self) -> tuple[Network, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import NewType
 
 import msgspec
@@ -76,10 +76,28 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         return self.proto == MARK_PROTO
 
 
-@lru_cache(maxsize=65_536)
+class _Packed(dict[Vip, bytes]):
+    """Addresses in both forms. A plain look-up: `lru_cache` moves its entries about with each, which is felt where frames are built."""
+
+    def __missing__(self, vip: Vip) -> bytes:
+        if len(self) >= _MOST_PACKED:
+            self.clear()
+        found = self[vip] = socket.inet_pton(socket.AF_INET6 if ":" in vip else socket.AF_INET, vip)
+        return found
+
+
+_MOST_PACKED = 65_536
+_packed = _Packed()
+
+
 def packed(vip: Vip) -> bytes:
     """Network-order bytes of an address: 4 or 16."""
-    return socket.inet_pton(socket.AF_INET6 if ":" in vip else socket.AF_INET, vip)
+    return _packed[vip]
+
+
+def packed_all(vips: Iterable[Vip]) -> bytes:
+    """The same of several addresses, one behind the other."""
+    return b"".join(map(_packed.__getitem__, vips))
 
 
 def is_ipv6(vip: Vip) -> bool:

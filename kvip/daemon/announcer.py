@@ -11,6 +11,7 @@ import heapq
 import logging
 import random
 from collections.abc import Callable, Mapping
+from itertools import islice
 
 from kvip import metrics
 from kvip.clock import Clock
@@ -165,7 +166,7 @@ class Announcer:
         tokens = min(bucket.available(now), BATCH_FRAMES)
         chosen: list[_Announcement] = []
         frames = 0
-        for vip, item in tuple(queue.items())[:BATCH_FRAMES]:
+        for vip, item in list(islice(queue.items(), BATCH_FRAMES)):
             if self._active.get(vip) is not item:
                 del queue[vip]
                 continue

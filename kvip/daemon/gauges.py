@@ -16,7 +16,7 @@ def update_gauges(parts: Parts) -> None:
     now = parts.clock.now()
     parts.caches.update_gauges()
     metrics.vips.labels("claimed").set(len(parts.ledger))
-    metrics.vips.labels("bound").set(len(parts.facts.marked()))
+    metrics.vips.labels("bound").set(parts.facts.marked_count())
     metrics.vips.labels("announced").set(parts.outcome.announced_count())
     until = parts.elector.valid_until if parts.elector is not None else None
     metrics.lease_valid_seconds.set(0 if until is None else until - now)

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Sequence
 
 from kvip import _arp_py
-from kvip.core.model import Link, Vip, packed
+from kvip.core.model import Link, Vip, packed, packed_all
 from kvip.errors import AnnounceError
 
 log = logging.getLogger(__name__)
@@ -96,9 +96,11 @@ def build_round(mac: bytes, vips: Sequence[Vip], *, router: bool = False) -> lis
     `router` is the Router flag of the advertisements: what the node itself is (RFC 4861 7.2.6). Raises ValueError
     when `mac` is not 6 bytes.
     """
-    addresses = list(map(packed, vips))
-    ipv4 = b"".join([address for address in addresses if len(address) == 4])
-    ipv6 = b"".join([address for address in addresses if len(address) == 16])
+    ipv4, ipv6 = packed_all(vips), b""
+    if len(ipv4) != 4 * len(vips):  # not all of them are IPv4
+        addresses = list(map(packed, vips))
+        ipv4 = b"".join([address for address in addresses if len(address) == 4])
+        ipv6 = b"".join([address for address in addresses if len(address) == 16])
     groups: list[tuple[bytes, int]] = []
     if ipv4:
         groups.append((build_arp(mac, ipv4), _arp_py.ARP_FRAME_LEN))

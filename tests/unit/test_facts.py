@@ -4,6 +4,8 @@ import ipaddress
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kvip.core.facts import Facts
 from kvip.core.model import MARK_PROTO, Address, IfIndex, Link, Vip
@@ -129,3 +131,40 @@ def test_a_nic_is_found_by_its_present_name():
     assert facts.link("eth0") == link
     facts.links[link.index] = msgspec.structs.replace(link, name="lan0")
     assert facts.link("eth0") is None
+
+
+IPVS = IfIndex(9)
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(("bound", "gone", "dump")),
+        st.integers(1, 3),
+        st.sampled_from((IfIndex(2), IPVS)),
+        st.booleans(),
+        st.sampled_from((24, 32)),
+    ),
+    max_size=30,
+)
+
+
+@given(CHANGES)
+def test_what_is_marked_or_not_follows_every_change(changes):
+    facts, there = Facts(), {}
+    facts.links[IPVS] = Link(index=IPVS, name="kube-ipvs0", mac=b"", up=False, carrier=False)
+    for what, number, index, marked, prefix in changes:
+        one = address(f"192.0.2.{number}", index=index, marked=marked, prefix=prefix)
+        if what == "dump":
+            there = {(one.ip, index, prefix): one}
+            facts.replace_all(there.values(), now=0.0)
+        elif what == "bound":
+            there[one.ip, index, prefix] = one
+            facts.note_bound(one, now=0.0)
+        else:
+            there.pop((one.ip, index, prefix), None)
+            facts.note_gone(one)
+        mine = {each.ip for each in there.values() if each.marked}
+        assert set(facts.marked()) == mine
+        assert facts.marked_count() == len(mine)
+        strange = [each for each in there.values() if not each.marked]
+        assert facts.proxied() == {each.ip for each in strange if each.index == IPVS}
+        own = {(each.ip, each.index, each.prefix_len) for each in strange if each.index != IPVS}
+        assert {(each.ip, each.index, each.prefix_len) for each in facts.unmarked()} == own

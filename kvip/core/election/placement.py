@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -84,5 +85,6 @@ def forgive(refusals: Mapping[Vip, Refusal], *, now: float) -> dict[Vip, Refusal
     return {vip: refusal for vip, refusal in refusals.items() if now < refusal.until + 2 * LONGEST_REFUSAL_S}
 
 
+@lru_cache(maxsize=131_072)
 def _weight(record: int, node: str) -> bytes:
     return hashlib.sha256(f"{record}/{node}".encode()).digest()

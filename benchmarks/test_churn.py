@@ -1,0 +1,98 @@
+"""From the create of a Service to its VIP's first frame on the wire, while others come and go at 50 changes a second, probe off.
+
+The reference is a bare watch of the API server: what the same create takes to be shown to anybody. Frames are timed by the kernel of the
+client that receives them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.crowd import Crowd, WatchTap, crowds, vip
+from benchmarks.figures import Figure, Suite, paired_ratio, percentile
+from lab.cluster import SERVICES, now
+
+CHANGES_PER_S = 50
+CREATES = 500
+"""In a crowd of 1,000 or more; else fewer, for a short run."""
+FEWER_CREATES = 150
+KEPT = 25
+"""Services that are there before the first of them goes again."""
+GOALS_MS = {1_000: 20.0, 10_000: 50.0}
+
+
+@pytest.fixture(scope="module")
+def suite(suites: Callable[[str, str], Suite]) -> Suite:
+    found = suites("churn", f"create -> first frame of a VIP under {CHANGES_PER_S} changes/s, beside a bare watch of the same API server")
+    found.note("On the embedded API server of the lab, which shares the CPUs with the daemon; the probe of a new address is off.")
+    return found
+
+
+@pytest.mark.timeout(900)
+@crowds(100, long=(1_000, 10_000))
+def test_create_to_first_frame(benchmark: BenchmarkFixture, suite: Suite, crowd: Crowd) -> None:
+    cluster, first = crowd.cluster, crowd.count + 1
+    creates = CREATES if crowd.count >= min(GOALS_MS) else FEWER_CREATES
+    names = {f"churn{number}": vip(first + number) for number in range(creates)}
+    sent: dict[str, float] = {}
+
+    def change(number: int) -> None:
+        name = f"churn{number}"
+        sent[name] = now()
+        cluster.create(name, names[name])
+
+    def story() -> None:
+        """Create and delete in turn; a change that comes late is followed by the next at once."""
+        began = time.monotonic()
+        for step in range(2 * creates):
+            time.sleep(max(0.0, began + step / CHANGES_PER_S - time.monotonic()))
+            if step % 2 == 0:
+                change(step // 2)
+            elif step // 2 >= KEPT:
+                cluster.delete(f"churn{step // 2 - KEPT}")
+
+    def tidy() -> None:
+        for number in range(creates - KEPT, creates):
+            cluster.delete(f"churn{number}")
+
+    with cluster.sniffing(*names.values()) as sniffer, WatchTap(crowd.api, SERVICES) as watch:
+        took_s = benchmark.pedantic(lambda: _timed(story), rounds=1)  # type: ignore[no-untyped-call]
+        time.sleep(1.0)
+        tidy()
+        frames: dict[str, float] = {}
+        for frame in sniffer.frames:
+            if frame.announcement:
+                frames.setdefault(frame.claimed, frame.at_s)
+        shown = watch.created()
+    missing = [name for name, address in names.items() if address not in frames]
+    assert not missing, f"{len(missing)} of {creates} VIPs were never announced: {missing[:5]}"
+    framed_ms = [(frames[names[name]] - sent[name]) * 1e3 for name in names]
+    shown_ms = [(shown[name] - sent[name]) * 1e3 for name in names]
+    rate = (2 * creates - KEPT) / took_s
+    for label, share in (("p50", 0.50), ("p99", 0.99)):
+        value, reference = percentile(framed_ms, share), percentile(shown_ms, share)
+        suite.add(
+            Figure(
+                name=f"create -> first frame, {crowd.count:,} VIPs, {label}",
+                value=value,
+                unit="ms",
+                reference=f"create -> shown by a watch, {label}",
+                reference_value=reference,
+                ratio=value / reference,
+                goal=GOALS_MS.get(crowd.count) if label == "p99" else None,
+                goal_of="value",
+            )
+        )
+        benchmark.extra_info[label] = round(value, 2)
+    benchmark.extra_info["median ratio"] = round(paired_ratio(framed_ms, shown_ms), 3)
+    suite.note(f"With {crowd.count:,} VIPs {rate:.0f} changes/s were made.")
+
+
+def _timed(story: Callable[[], None]) -> float:
+    began = time.monotonic()
+    story()
+    return time.monotonic() - began

@@ -1,0 +1,119 @@
+"""The holder of many VIPs is killed with SIGKILL: from the permit to the last VIP bound, and to the last one announced.
+
+Permits are timed by a bare watch of the claim records, binds by the kernel's notifications on the node that takes over, frames by the
+kernel of the client that receives them. The reference is the floor: as many addresses added by requests encoded before, and as many frames
+sent by the C loop, in a namespace of the same run.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks import binding
+from benchmarks.crowd import AddressTap, Crowd, WatchTap, crowds, poll, vip
+from benchmarks.figures import Figure, Suite
+from benchmarks.nics import link_of, make_veth
+from benchmarks.sending import BATCH
+from lab.cluster import LEASES, now
+from lab.netns import NetNamespace
+
+GOALS_MS = {1_000: 150.0, 10_000: 4_000.0}
+
+
+@pytest.fixture(scope="module")
+def suite(suites: Callable[[str, str], Suite]) -> Suite:
+    found = suites("takeover", "the holder of all VIPs is killed: from the permit to the last VIP bound and announced on the other node")
+    found.note(
+        "The permit is a claim record that names the new holder, as a bare watch shows it: there are 64 records, each written by one "
+        "request, so the last permit comes later than the first. Two daemons, the embedded API server and the recorders share the CPUs."
+    )
+    return found
+
+
+def floor_ms(limit: Path, count: int) -> tuple[float, float]:
+    """What the kernel alone takes for so many addresses, and the C loop for their frames."""
+    space = NetNamespace.create("floor")
+    try:
+        link = space.call(lambda: link_of(make_veth()))
+        way = space.call(lambda: binding.Prebuilt(link, [vip(number) for number in range(1, count + 1)], readback=False))
+        bind_s = space.call(lambda: way.change("add"), timeout_s=120)
+        way.close()
+        command = [str(limit), link.name, link.mac.hex(":"), str(count), str(2 * count), str(BATCH)]
+        rate = float(space.run(*command).stdout.split()[0])
+    finally:
+        space.close()
+    return bind_s * 1e3, 2 * count / rate * 1e3
+
+
+@pytest.mark.timeout(600)
+@crowds(100, long=(1_000, 10_000))
+def test_takeover(benchmark: BenchmarkFixture, suite: Suite, crowd: Crowd, limit: Path) -> None:
+    cluster, count = crowd.cluster, crowd.count
+    vips = [vip(number) for number in range(1, count + 1)]
+    bind_ms, send_ms = floor_ms(limit, count)
+    crowd.stand_by()
+    assert len(crowd.holder.vips()) >= count
+    assert crowd.other.vips() == []
+    with cluster.sniffing() as sniffer, WatchTap(crowd.api, LEASES) as watch, AddressTap(cluster.lan.ns("n2")) as taken:
+        mac = cluster.lan.mac("n2")
+
+        def story() -> float:
+            killed_at = now()
+            crowd.holder.kill9()
+            poll(lambda: taken.count >= count, f"{count} VIPs bound on n2", timeout_s=60 + count / 50)
+            poll(lambda: set(vips) <= announced().keys(), f"{count} VIPs announced by n2", timeout_s=60)
+            return killed_at
+
+        def announced() -> dict[str, float]:
+            found: dict[str, float] = {}
+            for frame in sniffer.frames:
+                if frame.announcement and frame.sender_mac == mac:
+                    found.setdefault(frame.claimed, frame.at_s)
+            return found
+
+        killed_at = benchmark.pedantic(story, rounds=1)  # type: ignore[no-untyped-call]
+        permits, bound, framed = watch.claimed("n2"), taken.added(), announced()
+    crowd.begin_again()
+    missing = [each for each in vips if each not in permits]
+    assert not missing, f"{len(missing)} VIPs without a permit, as {missing[:3]}"
+    first = min(permits[each] for each in vips)
+    last_permit = max(permits[each] for each in vips)
+    waits = [framed[each] - permits[each] for each in vips]
+    floor = bind_ms + send_ms
+    figures = {
+        "first permit -> last permit": (last_permit - first, None),
+        "first permit -> last bound": (max(bound[each] for each in vips) - first, None),
+        "first permit -> last frame": (max(framed[each] for each in vips) - first, GOALS_MS.get(count)),
+        "last permit -> last frame": (max(framed[each] for each in vips) - last_permit, None),
+        "a VIP's own permit -> its first frame, median": (statistics.median(waits), None),
+        "a VIP's own permit -> its first frame, longest": (max(waits), None),
+    }
+    for name, (seconds, goal) in figures.items():
+        suite.add(
+            Figure(
+                name=f"{name}, {count:,} VIPs",
+                value=seconds * 1e3,
+                unit="ms",
+                reference="kernel and C alone",
+                reference_value=floor,
+                ratio=seconds * 1e3 / floor,
+                goal=goal,
+                goal_of="value",
+            )
+        )
+        benchmark.extra_info[name] = round(seconds * 1e3, 1)
+    suite.add(
+        Figure(
+            name=f"kill -> last frame, {count:,} VIPs",
+            value=(max(framed[each] for each in vips) - killed_at) * 1e3,
+            unit="ms",
+            reference="lease duration",
+            reference_value=5_000.0,
+            ratio=(max(framed[each] for each in vips) - killed_at) / 5.0,
+        )
+    )
