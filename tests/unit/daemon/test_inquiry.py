@@ -38,7 +38,7 @@ def parts_of(house, **more):
         firewall=house.firewall,
         reconcile=house.reconcile,
         disputes=SimpleNamespace(
-            watch=SimpleNamespace(conflicting=lambda _: None), probing=SimpleNamespace(unprobed=lambda vip: vip in house.asking.unasked)
+            watch=SimpleNamespace(conflicting=lambda _: None), probing=SimpleNamespace(unprobed=lambda vip, _: vip in house.asking.unasked)
         ),
         lag=LoopLag(),
         elected=lambda: elector,
