@@ -8,7 +8,7 @@ import pytest
 from kvip.aliases import FOREIGN
 from kvip.core.annotations import SCHEMA
 from kvip.kube_vip_flags import BY_VARIABLE
-from kvip.settings import OPTIONS
+from kvip.options import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"`(test_\w+)`")
