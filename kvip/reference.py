@@ -19,6 +19,7 @@ A setting is taken from the first of: its flag, its `KVIP_` variable, kube-vip's
 (`--config FILE` or `KVIP_CONFIG`), its default. An empty variable counts as not set. In the file a setting is called as its
 flag without the dashes in front: `lease-duration = 5`. Times are numbers of seconds. A value that cannot be used ends kvip with
 exit code 2 and a message that names the setting and where the value came from.
+The tests that show what kube-vip's names do: [drop-in-tests.md](drop-in-tests.md).
 
 ## Settings
 

@@ -120,10 +120,10 @@ class Cluster:
             self.request("DELETE", f"/api/v1/nodes/{name}")
 
     @contextmanager
-    def restarted(self, name: str, **env: str) -> Iterator[NodeProcess]:
-        """A node's daemon, stopped and started again with more settings; without them again afterwards."""
+    def restarted(self, name: str, *arguments: str, **env: str) -> Iterator[NodeProcess]:
+        """A node's daemon, stopped and started again with more settings, as flags or variables; without them again afterwards."""
         node = self.nodes[name]
-        before = dict(node.env)
+        before, node.arguments = dict(node.env), arguments
         if node.running:
             node.stop()
         node.env.update(env)
@@ -135,7 +135,7 @@ class Cluster:
             if node.running:
                 node.thaw()
                 node.stop()
-            node.env = before
+            node.env, node.arguments = before, ()
 
     def stop(self) -> None:
         """Stop every daemon."""

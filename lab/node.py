@@ -43,6 +43,8 @@ class NodeProcess(LabProcess):
         self.node = node
         self.launcher: tuple[str, ...] = ()
         """A command that becomes the daemon, for instance in a mount namespace of its own."""
+        self.arguments: tuple[str, ...] = ()
+        """Flags of the daemon's command line."""
         self.state_dir = work / node / "state"
         self.env = {
             **{key: os.environ[key] for key in _INHERITED if key in os.environ},
@@ -62,7 +64,7 @@ class NodeProcess(LabProcess):
         self.env = {key: value for key, value in self.env.items() if value}
 
     def _command(self) -> tuple[str, ...]:
-        return (*self.launcher, sys.executable, "-m", "kvip", "manager")
+        return (*self.launcher, sys.executable, "-m", "kvip", "manager", *self.arguments)
 
     def start(self) -> None:
         """Start the daemon; also after its end, with the same state directory and log."""

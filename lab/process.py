@@ -26,6 +26,7 @@ class LabProcess:
         self._ns = ns
         self._process: subprocess.Popen[bytes] | None = None
         self._asked_to_end = False
+        self._started_s = 0.0
         self.log_path = log_path
         self.env = dict(env)
 
@@ -46,6 +47,7 @@ class LabProcess:
             raise LabError(f"{self._what} runs already")
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         self._asked_to_end = False
+        self._started_s = time.monotonic()
         with open(self.log_path, "ab") as log_file:
             self._process = subprocess.Popen(
                 self._ns.command(*self._command()),
@@ -55,6 +57,11 @@ class LabProcess:
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since its last start."""
+        return time.monotonic() - self._started_s
 
     @property
     def pid(self) -> int:

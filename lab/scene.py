@@ -141,6 +141,11 @@ def run(fault: Fault, cluster: Cluster) -> Measured:
     )
 
 
+def come_of_age(cluster: Cluster) -> None:
+    """Wait until every daemon has run for a lease: a younger one takes nothing of which a status shows a holder (PROTOCOL T4)."""
+    time.sleep(max(0.0, *(LEASE_S + SETTLE_S - node.age_s for node in cluster.nodes.values())))
+
+
 def recover(cluster: Cluster) -> None:
     """Back to health from whatever state: every daemon runs and is ready, no Services, nothing of kvip's bound.
 

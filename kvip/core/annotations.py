@@ -180,6 +180,7 @@ Generated from `kvip/core/annotations.py`; edit that.
 
 A value that cannot be used is named, with its key, by a Warning Event on the Service (`kubectl describe service`), and every other Service
 goes on. What is not supported is answered by a Warning Event `NotSupported`, a key that nobody knows by `UnknownAnnotation`.
+The tests that show each: [drop-in-tests.md](drop-in-tests.md).
 
 | annotation | values | kvip |
 |--|--|--|

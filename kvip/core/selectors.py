@@ -63,7 +63,7 @@ def parse_preference(text: str) -> Preference:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if not _NODE.fullmatch(name):
-            raise ValueError(f"is neither a label selector nor a list of Node names: {name[:40]!r} can be no Node's name")
+            raise ValueError(f"is neither a label selector nor a list of Node names: {_shown(name)} can be no Node's name")
     return Preference(names=tuple(dict.fromkeys(names)))
 
 
@@ -98,13 +98,13 @@ def _requirement(term: str) -> Requirement:
         return Requirement(key=found[1], operator="notin" if found[2] == "!=" else "in", values=_checked(frozenset({found[3]}), term))
     if found := _EXISTS.fullmatch(term):
         return Requirement(key=found[2], operator="absent" if found[1] else "exists")
-    raise ValueError(f"is no label selector: {term[:40]!r} cannot be read")
+    raise ValueError(f"is no label selector: {_shown(term)} cannot be read")
 
 
 def _checked(values: frozenset[str], term: str) -> frozenset[str]:
     for value in values:
         if not _VALUE.fullmatch(value):
-            raise ValueError(f"is no label selector: {term[:40]!r} has a value that no label can have")
+            raise ValueError(f"is no label selector: {_shown(term)} has a value that no label can have")
     return values
 
 
@@ -119,3 +119,9 @@ def _met(requirement: Requirement, labels: Mapping[str, str]) -> bool:
             return value is not None
         case "absent":
             return value is None
+
+
+def _shown(text: str) -> str:
+    """Quoted, of bounded length: a sign that cannot be printed takes up to ten."""
+    quoted = repr(text[:40])
+    return quoted if len(quoted) <= 60 else f"{quoted[:60]}..."

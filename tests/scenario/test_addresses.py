@@ -6,10 +6,11 @@ import time
 
 import pytest
 
-from lab.cluster import ADDRESSES, SERVICES, Cluster, now, wait
+from lab.cluster import ADDRESSES, CLAIMS, GLOBAL, PER_SERVICE, SERVICES, Cluster, now, wait
 from lab.realapi import RealApi
 from lab.scene import NO_GAP_S
 
+MODES = (CLAIMS, GLOBAL, PER_SERVICE)
 VIP, OTHER, THIRD = "10.10.0.200", "10.10.0.201", "10.10.0.202"
 VIP6, OTHER6 = "fd00:10::200", "fd00:10::201"
 SINGLE = {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}

@@ -1,7 +1,4 @@
-"""Mode `per-service`: a Lease per Service with kube-vip's names; an address that Services share needs all their Leases (PROTOCOL G3).
-
-And `global` with `per-service-on-demand`, where a Service moves from one Lease to the other while it is served.
-"""
+"""Mode `per-service`: a Lease per Service with kube-vip's names; an address that Services share needs all their Leases (PROTOCOL G3)."""
 
 from __future__ import annotations
 
@@ -12,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from lab.cluster import CLAIMS, GLOBAL, PER_SERVICE, SERVICE_LEASES, Cluster, wait
+from lab.cluster import CLAIMS, GLOBAL, PER_SERVICE, SERVICE_LEASES, Cluster, now, wait
 from lab.lan import node_ip
 from lab.node import NodeProcess
 from lab.peer import PeerProcess, binary, lease_of
-from lab.scene import LEASE_S, NO_GAP_S, TAKE_OVER_S
+from lab.scene import LEASE_S, NO_GAP_S
+from lab.ways import WAYS, handed
 
 MODE = PER_SERVICE
 VIP, OTHER = "10.10.0.200", "10.10.0.201"
 FOREIGN = "n9_" + "0123456789abcdef" * 2
 LEASE_NAME = "kube-vip.io/leaseName"
-FORCE = "kube-vip.io/forcePerServiceElection"
 OTHER_PORT = {"ports": [{"name": "admin", "port": 8080, "protocol": "TCP"}]}
 BOUND_S = LEASE_S + 3
 """Until a VIP that was held before by another Lease, or whose holder died, is bound."""
@@ -32,6 +29,11 @@ def _lease_holder(cluster: Cluster, name: str, namespace: str = "default") -> st
     """The node that a Lease names, "" = none."""
     path = SERVICE_LEASES.replace("/default/", f"/{namespace}/")
     return str(cluster.request("GET", f"{path}/{name}")["spec"].get("holderIdentity") or "").rpartition("_")[0]
+
+
+def _leased(cluster: Cluster, name: str) -> bool:
+    items = cluster.request("GET", SERVICE_LEASES)["items"]
+    return any(item["metadata"]["name"] == name and item["spec"].get("holderIdentity") for item in items)
 
 
 def test_each_service_has_a_lease_of_its_own_and_losing_one_takes_down_its_address_only(cluster: Cluster) -> None:
@@ -118,6 +120,26 @@ def test_services_that_name_one_lease_share_it(cluster: Cluster, name: str) -> N
     assert cluster.bound(VIP) == cluster.bound(OTHER) == [_lease_holder(cluster, "shared")]
 
 
+def test_a_service_that_comes_to_name_another_lease_is_held_by_that_one_at_once_and_without_a_gap(cluster: Cluster) -> None:
+    cluster.create("web", VIP)
+    cluster.wait_bound(VIP)
+    (node,) = cluster.bound(VIP)
+    with cluster.judging(VIP) as prober:
+        for name, lease, former in (("named", "named", "kubevip-web"), (None, "kubevip-web", "named")) * 2:
+            began = now()
+            cluster.patch("web", {"metadata": {"annotations": {LEASE_NAME: name}}})
+            wait(lambda lease=lease: _leased(cluster, lease), f"{lease} is held", timeout_s=3)  # type: ignore[misc]
+            took = now() - began
+            wait(lambda former=former: not _leased(cluster, former), f"{former} is given back", timeout_s=3)  # type: ignore[misc]
+            print(f"held by {lease} {took * 1000:.0f} ms after the edit, {former} given back after {(now() - began) * 1000:.0f} ms")
+            assert took < 1.0
+            assert _lease_holder(cluster, lease) == node
+        time.sleep(0.5)
+        report = prober.report(VIP)
+    assert report.longest_silence_s < NO_GAP_S
+    assert (report.two_answers_s, report.macs) == (0, {cluster.lan.mac(node)})
+
+
 def test_only_a_node_with_endpoints_elects_for_a_local_service(cluster: Cluster) -> None:
     cluster.create("web", VIP, spec={"externalTrafficPolicy": "Local"})
     time.sleep(1.0)
@@ -147,68 +169,6 @@ def _endpoint(cluster: Cluster, node: str) -> Iterator[None]:
         yield
     finally:
         cluster.request("DELETE", f"{path}/web-{node}")
-
-
-# -- on demand ----------------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _on_demand(cluster: Cluster) -> Iterator[None]:
-    with ExitStack() as stack:
-        for name in cluster.nodes:
-            stack.enter_context(cluster.restarted(name, KVIP_ELECTION=GLOBAL, KVIP_PER_SERVICE_ON_DEMAND="true"))
-        yield
-
-
-def test_a_service_moves_to_its_own_lease_and_back_without_two_answers(cluster: Cluster) -> None:
-    with _on_demand(cluster):
-        cluster.create("web", VIP)
-        cluster.create("mail", OTHER)
-        cluster.wait_bound(VIP, OTHER, timeout_s=BOUND_S)
-        assert cluster.bound(VIP) == cluster.bound(OTHER) == [_lease_holder(cluster, "plndr-svcs-lock", "kube-system")]
-        with cluster.judging(VIP, OTHER) as prober:
-            cluster.patch("web", {"metadata": {"annotations": {FORCE: "true"}}})
-            wait(lambda: _leased(cluster, "kubevip-web"), "the Service has its own Lease", timeout_s=6)
-            time.sleep(1.5)
-            assert _lease_holder(cluster, "kubevip-web") == cluster.bound(VIP)[0]
-            to = prober.report(VIP)
-            cluster.patch("web", {"metadata": {"annotations": {FORCE: None}}})
-            wait(lambda: _lease_holder(cluster, "kubevip-web") == "", "the Lease is given back", timeout_s=6)
-            cluster.wait_bound(VIP, timeout_s=6)
-            time.sleep(1.0)
-            back = prober.report(VIP)
-            print(f"to its own Lease: silence {to.longest_silence_s:.2f} s; and back: {back.longest_silence_s:.2f} s")
-            assert to.longest_silence_s < NO_GAP_S
-            assert back.longest_silence_s < 4.0
-            assert back.two_answers_s == 0
-            assert prober.report(OTHER).longest_silence_s < NO_GAP_S
-
-
-def test_a_service_on_demand_moves_back_to_a_shared_lease_that_another_node_holds(cluster: Cluster) -> None:
-    with _on_demand(cluster):
-        cluster.create("mail", OTHER)
-        cluster.wait_bound(OTHER, timeout_s=BOUND_S)
-        shared = cluster.nodes[_lease_holder(cluster, "plndr-svcs-lock", "kube-system")]
-        shared.stop()
-        cluster.create("web", VIP, annotations={FORCE: "true"})
-        cluster.wait_bound(VIP, OTHER, timeout_s=BOUND_S)
-        other = cluster.other(shared)
-        shared.start()
-        shared.wait_ready(15)
-        other.freeze()  # the shared Lease and the Service's go to the one that was started again
-        wait(lambda: cluster.bound(VIP) and shared.node in cluster.bound(VIP), "taken over", timeout_s=TAKE_OVER_S + 4)
-        other.thaw()
-        time.sleep(1.0)
-        with cluster.judging(VIP) as prober:
-            cluster.patch("web", {"metadata": {"annotations": {FORCE: None}}})
-            time.sleep(3.0)
-            assert prober.report(VIP).two_answers_s == 0
-            assert len(cluster.bound(VIP)) == 1
-
-
-def _leased(cluster: Cluster, name: str) -> bool:
-    items = cluster.request("GET", SERVICE_LEASES)["items"]
-    return any(item["metadata"]["name"] == name and item["spec"].get("holderIdentity") for item in items)
 
 
 # -- other modes ----------------------------------------------------------------------------------------------------------------------
@@ -251,10 +211,15 @@ def test_g5_a_change_of_mode_by_rolling_restart_has_no_two_answers(cluster: Clus
         assert third.running
 
 
-def test_g5_kube_vips_svc_election_chooses_this_mode(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_g5_kube_vips_svc_election_chooses_this_mode(cluster: Cluster, tmp_path: Path, way: str) -> None:
     cluster.nodes["n1"].stop()
-    env = {"svc_election": "true", "vip_leaderelection": "true", "vip_loseleadership": "true"}
-    with NodeProcess(cluster.lan, "n1", kubeconfig=cluster.api.kvip_kubeconfig, work_dir=tmp_path, env=env) as node:
+    arguments, env = handed(way, svc_election="true", vip_leaderelection="true")
+    node = NodeProcess(
+        cluster.lan, "n1", kubeconfig=cluster.api.kvip_kubeconfig, work_dir=tmp_path, env={**env, "vip_loseleadership": "true"}
+    )
+    node.arguments = arguments
+    with node:
         node.wait_ready(15)
         cluster.nodes["n2"].stop()
         cluster.create("web", VIP)

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from lab.cluster import Cluster, wait
+from lab.cluster import CLAIMS, GLOBAL, PER_SERVICE, Cluster, wait
 from lab.lan import CLIENT, node_ip
 from lab.netns import NetNamespace
 from lab.node import NodeProcess
+from lab.scene import NO_GAP_S
 
+MODES = (CLAIMS, GLOBAL, PER_SERVICE)
 VIP, VIP6 = "10.10.0.200", "fd00:10::200"
 IGNORE = "kube-vip.io/ignore-service-security"
 TABLE = "kvip-services"
@@ -129,26 +131,30 @@ def test_h22_only_its_ports_reach_a_vip_and_after_the_delete_no_node_has_a_rule_
     assert not any(TABLE in rules(secured, name) for name in secured.nodes)
 
 
-def test_edits_of_ports_annotation_and_siblings_follow_at_once(secured: Cluster) -> None:
+def test_edits_of_ports_annotation_and_siblings_follow_at_once(secured: Cluster, mode: str) -> None:
     hold(secured, VIP)
     took: dict[str, float] = {}
     assert not reaches(secured.lan.ns(CLIENT), VIP, 81)
-    secured.patch("web", {"spec": {"ports": [port(81)]}})
-    took["ports"] = max(wait_for_port(secured, 81, opened=True), wait_for_port(secured, 80, opened=False))
-    secured.patch("web", {"metadata": {"annotations": {IGNORE: "true"}}})
-    took["exempt"] = wait_for_port(secured, 80, opened=True)
-    secured.patch("web", {"metadata": {"annotations": {IGNORE: None}}})
-    took["exempt no more"] = wait_for_port(secured, 80, opened=False)
-    secured.create("web2", VIP, spec={"ports": [port(80)]})
-    took["sibling"] = wait_for_port(secured, 80, opened=True)
-    assert reaches(secured.lan.ns(CLIENT), VIP, 81)
-    secured.delete("web2")
-    took["sibling gone"] = wait_for_port(secured, 80, opened=False)
-    secured.create("web3", VIP, annotations={IGNORE: "true"}, spec={"ports": [port(82)]})
-    took["exempt sibling"] = wait_for_port(secured, 80, opened=True)
-    print({what: f"{seconds * 1000:.0f} ms" for what, seconds in took.items()})
+    with secured.judging(VIP) as prober:
+        secured.patch("web", {"spec": {"ports": [port(81)]}})
+        took["ports"] = max(wait_for_port(secured, 81, opened=True), wait_for_port(secured, 80, opened=False))
+        secured.patch("web", {"metadata": {"annotations": {IGNORE: "true"}}})
+        took["exempt"] = wait_for_port(secured, 80, opened=True)
+        secured.patch("web", {"metadata": {"annotations": {IGNORE: None}}})
+        took["exempt no more"] = wait_for_port(secured, 80, opened=False)
+        secured.create("web2", VIP, spec={"ports": [port(80)]})
+        took["sibling"] = wait_for_port(secured, 80, opened=True)
+        assert reaches(secured.lan.ns(CLIENT), VIP, 81)
+        secured.delete("web2")
+        took["sibling gone"] = wait_for_port(secured, 80, opened=False)
+        secured.create("web3", VIP, annotations={IGNORE: "true"}, spec={"ports": [port(82)]})
+        took["exempt sibling"] = wait_for_port(secured, 80, opened=True)
+        report = prober.report(VIP)
+    print(f"{mode}: " + ", ".join(f"{what} {seconds * 1000:.0f} ms" for what, seconds in took.items()))
     # A probe of a closed port takes DROPPED_S by itself.
     assert max(took.values()) < AT_ONCE_S + DROPPED_S
+    assert report.two_answers_s == 0
+    assert report.longest_silence_s < NO_GAP_S
 
 
 def test_deleted_while_the_daemon_was_dead_its_rules_go_at_the_restart(secured: Cluster) -> None:

@@ -712,6 +712,37 @@ def test_every_flag_of_kube_vips_is_known(flag):
     assert flag not in text.replace("noSuchFlag", "")
 
 
+def samples(variable):
+    """Values of a variable that are not its default: kvip uses them or, where it does not follow the variable, may say so."""
+    for option in OPTIONS:
+        if variable in option.alias and option.kind == "switch":
+            return [str(not option.default).lower()]
+        if variable in option.alias:
+            return [(OVERRIDES.get(option.name) or SAMPLES[option.kind])[0]]
+    return [provoking(foreign) for foreign in FOREIGN if foreign.name == variable] + ["true", "false"]
+
+
+def outcome(*argv, **environ):
+    """What comes of settings, whatever their source is called."""
+    try:
+        result = loaded(*argv, files={"/kube": ""}, **environ)
+    except ConfigError as error:
+        return error.path, error.problem
+    return result.settings, *(warning.partition(" is ")[2] for warning in result.warnings)
+
+
+@pytest.mark.parametrize("flag", sorted(FLAGS))
+def test_a_flag_of_kube_vips_means_what_its_variable_means(flag):
+    variable = FLAGS[flag]
+    for value in samples(variable):
+        for base in ((), ("--election=claims",)):
+            by_variable = outcome(*base, **{variable: value})
+            assert outcome(*base, f"--{flag}={value}") == outcome(*base, f"--{flag}", value) == by_variable
+    treatment = next((foreign.treatment for foreign in FOREIGN if foreign.name == variable), "set")
+    changes = any(outcome("--election=claims", **{variable: value}) != outcome("--election=claims") for value in samples(variable))
+    assert changes == (treatment in ("set", "warned", "refused"))
+
+
 # The reference
 
 
