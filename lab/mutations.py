@@ -160,7 +160,7 @@ MUTANTS = (
         "T4",
         "a young daemon creates entries for VIPs that show a holder",
         "taking",
-        "        return state.bridged_at + longest_s(state) if want.shown else 0.0",
+        "        return max(state.bridged_at, state.listed_at) + longest_s(state) if want.shown else 0.0",
         "        return 0.0",
     ),
     _claims_mutant(

@@ -41,6 +41,8 @@ def watched(state: State, name: str, lease: Lease | None, *, now: float) -> Stat
     state = confirm(state, sequence=sequence, sent_at=sent_at, now=now)
     # The watch is complete up to this write. What was known before and still was not shown is gone, or was set back.
     unseen = {key for key, at in state.ahead.items() if at <= sent_at}
+    if float("-inf") < state.listed_at <= sent_at:
+        state = look_again(replace(state, listed_at=float("-inf")))
     return freshen(replace(state, verify=state.verify | unseen), sent_at, now=now)
 
 
@@ -115,13 +117,15 @@ def learn_all(state: State, leases: Iterable[Lease], *, version: str, known: str
     missing = {name for name in _names(state) if name not in found and not is_older(version, version_of(state, name))}
     state = replace(state, verify=state.verify | missing)
     if state.synced_at is None:
-        state = look_again(replace(_with_the_absent(state, now), synced_at=now))
-    return freshen(bridged(state, now=now), sent_at, now=now)
+        state = look_again(replace(_with_the_absent(bridged(state, now=now), now), synced_at=now))
+    else:
+        state = replace(state, listed_at=now)
+    return freshen(state, sent_at, now=now)
 
 
 def bridged(state: State, *, now: float) -> State:
-    """The view was made whole by a snapshot. A record that was created and deleted in between was never seen: what has no holder may
-    have had one, as before the first sync (PROTOCOL T4)."""
+    """The view was made whole by a snapshot, not by the watch. What was created and deleted in between was never seen: a VIP that has no
+    holder may have had one, as before the first sync (PROTOCOL T4)."""
     return replace(state, bridged_at=now)
 
 

@@ -135,7 +135,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """By Lease: the version that the watch showed last, whether anything could be learnt of it by then or not."""
     synced_at: float | None = None
     bridged_at: float = float("-inf")
-    """When the view was last made whole by a snapshot: what came and went since the one before was not seen."""
+    """When the view was last made whole by a snapshot in the place of the watch: what came and went before it was never seen."""
+    listed_at: float = float("-inf")
+    """The same by a list, as long as the watch was not seen to go on beyond it: then nothing was missed."""
     verify: frozenset[str] = frozenset()
     """Leases whose absence or change a consistent read must confirm."""
     not_before: float = 0.0

@@ -157,7 +157,7 @@ def _due(state: State, slot: Slot, vip: Vip, holder: str | None, order: list[str
 def _free_at(state: State, want: Want, holder: str | None) -> float:
     """When nobody can hold the VIP any more. Absent is not free (PROTOCOL T4)."""
     if holder is None:
-        return state.bridged_at + longest_s(state) if want.shown else 0.0
+        return max(state.bridged_at, state.listed_at) + longest_s(state) if want.shown else 0.0
     if holder in state.dead or holder in state.retired:
         return 0.0
     member = state.members.get(node_of(holder))
