@@ -62,8 +62,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"\n{name}: a benchmark failed, so what was kept of this suite before stays")
     whole = [suite for suite in _suites.values() if suite.name not in _failed]
     for suite in whole:
-        stamp(suite, command=f'make bench-all SUITES="{suite.name}"', on=config.stash[_MACHINE])
+        stamp(suite, command=_command(suite.name, config), on=config.stash[_MACHINE])
     keep(whole)
+
+
+def _command(name: str, config: pytest.Config) -> str:
+    """What to type to take these figures anew, with what was chosen of them."""
+    chosen = config.getoption("keyword")
+    return f'make bench-all SUITES="{name}"' + (f""" FLAGS='-k "{chosen}"'""" if chosen else "")
 
 
 def _suite_of(nodeid: str) -> str:
