@@ -117,11 +117,12 @@ async def test_a_refusal_is_noted_and_the_rest_is_asked_all_the_same(tmp_path):
 
 async def test_a_server_that_does_not_answer_is_asked_once(tmp_path, monkeypatch):
     monkeypatch.setattr(survey, "DEADLINE_S", 0.05)
-    async with kube_server() as server, api_of(server, tmp_path) as api:
+    requests = []
+    async with kube_server() as server, api_of(server, tmp_path, on_request=lambda verb, code: requests.append((verb, code))) as api:
         server.default = hang
         asked = survey_of(api, server)
         assert await asked.run() is None
-    assert len(server.seen) == 1
+    assert requests == [("GET", 0)]
     assert "no answer" in asked.unseen[0].why
 
 
