@@ -37,7 +37,7 @@ docs: $(READY) ## everything under docs/ that is generated, but for measurements
 	$(RUN) -m lab.doctor > docs/doctor.md
 
 unit: $(READY) ## the pure parts, no root
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit -n logical -p no:benchmark
 
 netns: $(READY) ## the kernel and the wire, in a namespace of their own
 	$(RUN) -m pytest tests/netns
