@@ -102,7 +102,11 @@ def explain(case: Case, instants: Instants) -> Explanation:
 
 
 def _success(case: Case, wish: Wish | None) -> str:
-    held = [f"{vip} by {case.facts[vip].holding_node}" for vip in (wish.addresses if wish is not None else ()) if vip in case.facts]
+    held = [
+        f"{vip} by {case.facts[vip].holding_node or 'another node'}"
+        for vip in (wish.addresses if wish is not None else ())
+        if vip in case.facts
+    ]
     return f"none, it works ({', '.join(held)})"
 
 
@@ -237,11 +241,9 @@ def _holder(case: Case, facts: VipFacts, instants: Instants, *, nowhere: bool) -
         answer = f"{facts.node} ({facts.holder or 'by its Lease'}), until {instants.text(facts.permit_until)} unless renewed"
         return Step(question=question, vip=facts.vip, verdict="yes", answer=answer)
     if facts.elsewhere:
-        who = facts.holding_node or "another node"
-        alien = "" if facts.holder != who else ", which is no kvip by its identity"
-        return Step(
-            question=question, vip=facts.vip, verdict="yes", answer=f"{who}{f' ({facts.holder})' if facts.holder != who else alien}"
-        )
+        who = facts.holding_node
+        detail = f" ({facts.holder})" if facts.holder != who else ", which is no kvip by its identity"
+        return Step(question=question, vip=facts.vip, verdict="yes", answer=f"{who}{detail}" if who else standing.NOT_A_MEMBER)
     state, reason = judge(facts, unready=unready(case.header) if case.header is not None else "")
     held = facts.marked is not None or state == "conflict"
     if nowhere and not held:

@@ -143,6 +143,7 @@ async def _accept(listener: socket.socket, server: web.Server) -> None:
             finally:
                 transport.abort()
         except OSError as error:
+            connection.close()
             log.debug("a reader was lost", extra={"reason": str(error)})
         finally:
             places.release()

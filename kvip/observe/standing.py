@@ -20,6 +20,7 @@ from kvip.core.placing import NicChoice, Placed
 from kvip.core.problem import shown
 from kvip.core.siting import Choice, listed
 
+NOT_A_MEMBER = "another node may hold it: this one is none of the members, and reads no Lease"
 State = Literal["announced", "bound", "pending", "held-elsewhere", "releasing", "conflict", "invalid"]
 
 
@@ -107,7 +108,7 @@ def judge(facts: VipFacts, *, unready: str = "") -> tuple[State, str]:
     if marked is not None:
         return "releasing", f"{facts.node} may not hold it now{f': {unready}' if unready else ''}"
     if facts.elsewhere:
-        return "held-elsewhere", f"{facts.holding_node or 'another node'} holds it"
+        return "held-elsewhere", f"{facts.holding_node} holds it" if facts.holder else NOT_A_MEMBER
     return "pending", _why_pending(facts, unready)
 
 

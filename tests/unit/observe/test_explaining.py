@@ -236,3 +236,9 @@ def test_problems_that_stop_nothing_are_remarks():
 def test_other_peoples_text_does_not_steer_the_terminal():
     lines = explanation_lines(told(web("\x1b[31m")))
     assert not any("\x1b" in line for line in lines)
+
+
+def test_a_node_that_is_none_of_the_members_does_not_name_a_holder_that_it_cannot_know():
+    explanation = told(web(shows=[VIP]), happened={VIP: {"elsewhere": True}})
+    assert step(explanation, "Who holds").answer.startswith("another node may hold it: this one is none of the members")
+    assert "None" not in explanation.cause
