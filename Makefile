@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    := unshare -n -m $(BIN)/python
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults docs mutants transcripts assets bench bench-all image image-lab test-deploy manifests clean preflight
+.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults docs mutants transcripts assets bench bench-all helm image image-lab test-deploy manifests clean preflight
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,7 +84,10 @@ image: ## build the image with docker, podman or buildah; its size and start tim
 image-lab: ## the same on a base that debootstrap makes, with buildah, for the scenario tests of the image (root)
 	@lab/image/build.sh
 
-test-deploy: image-lab $(READY) ## the image as a node, the chart and the kustomize base, on the real API server
+helm: ## build helm into ~/.cache/kvip, for the chart's tests (once, about 4 minutes)
+	@lab/assets/build.sh helm
+
+test-deploy: image-lab helm $(READY) ## the image as a node, the chart and the kustomize base, on the real API server
 	$(RUN) -m pytest tests/scenario/test_image.py tests/scenario/test_deploy.py tests/scenario/test_manifests.py --api=real --slow -rP
 
 manifests: $(READY) ## write what kvip determines of deploy/

@@ -1,6 +1,6 @@
 """Renders the Helm chart of deploy/chart.
 
-In: values, flags. Out: what `helm template` prints. Helm is the one that `make assets` builds, else the one on PATH.
+In: values, flags. Out: what `helm template` prints. Helm is the one that `make helm` builds, else the one on PATH.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lab.netns import LabError
 from lab.realapi import assets_dir
 
 CHART = DEPLOY / "chart"
-NO_HELM = "no helm: `make assets` builds it"
+NO_HELM = "no helm: `make helm` builds it"
 TIMEOUT_S = 30.0
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the real API server (etcd, kube-apiserver, kubectl), helm and the client-go peer from Go modules into the cache, once.
+# Builds the real API server (etcd, kube-apiserver, kubectl) and the client-go peer from Go modules into the cache, once; with the
+# argument "helm", helm alone, which only the chart's tests want.
 # Prints the directory that holds the binaries; with KUBEBUILDER_ASSETS set, prints that and builds nothing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -25,12 +26,14 @@ build() { # directory, package, ldflags
     mv "$out/.$binary.$$" "$out/$binary"
 }
 stamp="-X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(echo "$version" | cut -d. -f2)"
+if [ "${1:-}" = helm ]; then
+    build helm helm.sh/helm/v3/cmd/helm "-X helm.sh/helm/v3/internal/version.version=$(awk '$1 == "helm.sh/helm/v3" {print $2; exit}' "$here/helm/go.mod")"
+    echo "$out"
+    exit 0
+fi
 build etcd go.etcd.io/etcd/server/v3 ""
 build kube k8s.io/kubernetes/cmd/kubectl "$stamp"
 build kube k8s.io/kubernetes/cmd/kube-apiserver "$stamp"
-if command -v go >/dev/null; then # for the chart's tests alone, which say when they do without
-    build helm helm.sh/helm/v3/cmd/helm "-X helm.sh/helm/v3/internal/version.version=$(awk '$1 == "helm.sh/helm/v3" {print $2; exit}' "$here/helm/go.mod")"
-fi
 command -v go >/dev/null && [ "$here/kube/peer/main.go" -nt "$out/peer" ] && rm -f "$out/peer"
 build kube ./peer ""
 echo "$out"
