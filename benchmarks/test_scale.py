@@ -42,7 +42,7 @@ def add(suite: Suite, name: str, value: float, unit: str, reference: str, refere
 
 
 @pytest.mark.timeout(1_800)
-@pytest.mark.parametrize("nodes", [5, 50, pytest.param(500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("nodes", [5, pytest.param(50, marks=pytest.mark.long), pytest.param(500, marks=pytest.mark.long)])
 def test_scale(benchmark: BenchmarkFixture, suite: Suite, nodes: int) -> None:
     with shared_answers() if nodes > MEASURED_NODES else nullcontext():
         measure(benchmark, suite, nodes)
