@@ -6,6 +6,7 @@ that lasts is ended by what undoes it, in the order of the ends.
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 from collections import Counter, deque
@@ -134,6 +135,8 @@ class Operator:
         recent = self._world.recent(now() - PUT_BACK_S)
         if kind in DAEMON_OFF and any(fault.kind == "flush" and fault.node == node for fault in recent):
             return False  # rules flushed and nobody left to put them back: only the addresses' lifetime would remain
+        if kind == "flush" and not self._serves(node):
+            return False  # the same: a daemon that still starts has not put its own rules up
         match kind:
             case "kill":
                 self._cluster.nodes[node].kill9()
@@ -167,6 +170,14 @@ class Operator:
                 self._cluster.lan.run(node, "nft", "flush", "ruleset")
             case "addr_del":
                 return self._remove_addresses(operation)
+        return True
+
+    def _serves(self, node: str) -> bool:
+        """Has the daemon of this node begun? It silences what is bound first, and answers requests after that."""
+        try:
+            self._cluster.nodes[node].get("/healthz", timeout_s=0.3)
+        except (OSError, http.client.HTTPException):
+            return False
         return True
 
     def _lasts(self, operation: Operation, end: Callable[[], object]) -> Fault:
