@@ -70,6 +70,7 @@ class Disputes:
             succeeds=lambda vip: elector().succeeds(vip),
             home=facts.home,
             claimed=lambda vip: bool(desire.ledger.claimants(vip)),
+            clock=clock,
             on_answer=look_at,
         )
 

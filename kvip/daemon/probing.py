@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
+from kvip.clock import Clock
 from kvip.core.model import Link, Vip
 from kvip.daemon.conflicts import ConflictWatch
 from kvip.errors import AnnounceError
@@ -19,6 +20,8 @@ from kvip.errors import AnnounceError
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+RECREATED_S = 1.0
+"""Asked for again so soon after the last claim went, it is the same assignment: a Service re-created with its address leaves no gap."""
 
 
 class Probing:
@@ -32,6 +35,7 @@ class Probing:
         succeeds: Callable[[Vip], str],
         home: Callable[[Vip], Link | None],
         claimed: Callable[[Vip], bool],
+        clock: Clock,
         on_answer: Callable[[Iterable[Vip]], None],
     ) -> None:
         """`watch` None: probing is switched off. `had`: is a kvip known to have held the VIP; `succeeds`: who held it and was no kvip, see
@@ -41,12 +45,15 @@ class Probing:
         self._succeeds = succeeds
         self._home = home
         self._claimed = claimed
+        self._clock = clock
         self._on_answer = on_answer
         self._free: dict[Vip, tuple[str, str]] = {}
         """By VIP: whom it was to succeed, and on which NIC nobody answered."""
         self._last: dict[Vip, str] = {}
         """By VIP: the NIC on which it was bound here last."""
         self._doubted: set[Vip] = set()
+        self._over: dict[Vip, float] = {}
+        """By VIP that nobody asks for any more: since when, while that may not be the end of it."""
         self._pending: set[Vip] = set()
         self._batches: asyncio.Queue[tuple[list[Vip], Link]] = asyncio.Queue()
 
@@ -54,6 +61,8 @@ class Probing:
         """Must the segment be asked before this VIP is bound on this NIC?"""
         if self._watch is None:
             return False
+        if vip in self._over and self._claimed(vip) and self._clock.now() - self._over.pop(vip) > RECREATED_S:
+            self._drop(vip)
         home = self._home(vip)
         if home is not None:
             self._last[vip] = home.name
@@ -93,9 +102,15 @@ class Probing:
             self._batches.put_nowait((fresh, link))
 
     def forget(self, vip: Vip) -> None:
-        """Nobody asks for it any more: the next assignment is a first one again."""
-        self._free.pop(vip, None)
-        self._last.pop(vip, None)
+        """Nobody asks for it any more: the next assignment is a first one again, unless it comes at once."""
+        if vip in self._last:
+            self._free.setdefault(vip, (self._succeeds(vip), self._last[vip]))
+        if vip in self._doubted or vip not in self._free or self._clock.now() - self._over.setdefault(vip, self._clock.now()) > RECREATED_S:
+            self._drop(vip)
+
+    def _drop(self, vip: Vip) -> None:
+        for known in (self._free, self._last, self._over):
+            known.pop(vip, None)
         self._doubted.discard(vip)
 
     def tidy(self) -> None:

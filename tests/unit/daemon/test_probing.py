@@ -7,7 +7,7 @@ import pytest
 
 from kvip.clock import ManualClock
 from kvip.core.model import IfIndex
-from kvip.daemon.probing import Probing
+from kvip.daemon.probing import RECREATED_S, Probing
 from kvip.errors import AnnounceError
 from tests.unit.daemon.conflict_bench import ClockLoop
 from tests.unit.daemon.fake_ports import ETH0, ETH1, OTHER, THIRD, VIP
@@ -51,6 +51,7 @@ class Bench:
             succeeds=lambda vip: self.before.get(vip, ""),
             home=lambda vip: self.homes.get(vip),
             claimed=lambda vip: vip in self.claimed,
+            clock=self.clock,
             on_answer=lambda vips: self.answers.append((round(self.clock.now() - 1000.0, 3), list(vips))),
         )
 
@@ -206,11 +207,48 @@ def test_what_nobody_claims_any_more_is_forgotten(bench, at_once):
         bench.claimed = {OTHER}
         if at_once:
             probing.forget(VIP)
+            await asyncio.sleep(RECREATED_S + 0.1)
         else:
+            probing.tidy()
+            await asyncio.sleep(RECREATED_S + 0.1)
             probing.tidy()
         bench.claimed = {VIP, OTHER}
         assert probing.unprobed(VIP, ETH0)
         assert not probing.unprobed(OTHER, ETH0)
+
+    bench.play(story)
+
+
+@pytest.mark.parametrize("how", ["found free", "taken over"])
+def test_what_is_claimed_again_at_once_is_the_same_assignment(bench, how):
+    async def story(probing):
+        if how == "found free":
+            probing.ask([VIP], ETH0)
+            await asyncio.sleep(1)
+        else:
+            bench.had, bench.homes = {VIP}, {VIP: ETH0}
+            assert not probing.unprobed(VIP, ETH0)
+            bench.had, bench.homes = set(), {}
+        for _ in range(3):
+            bench.claimed = set()
+            for _ in range(4):
+                probing.forget(VIP)
+                await asyncio.sleep(RECREATED_S / 5)
+            bench.claimed = {VIP}
+            assert not probing.unprobed(VIP, ETH0)
+
+    bench.play(story)
+
+
+def test_what_was_in_doubt_when_its_last_claim_went_is_asked_for_however_soon_it_comes_again(bench):
+    async def story(probing):
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(1)
+        probing.doubt(VIP)
+        bench.claimed = set()
+        probing.forget(VIP)
+        bench.claimed = {VIP}
+        assert probing.unprobed(VIP, ETH0)
 
     bench.play(story)
 
@@ -231,7 +269,13 @@ def test_a_question_that_was_cut_off_can_be_asked_again(bench, after_s):
 
 def test_switched_off_nothing_is_asked_and_nothing_is_contested():
     probing = Probing(
-        None, had=lambda _: False, succeeds=lambda _: "kube/1", home=lambda _: ETH1, claimed=lambda _: True, on_answer=lambda _: None
+        None,
+        had=lambda _: False,
+        succeeds=lambda _: "kube/1",
+        home=lambda _: ETH1,
+        claimed=lambda _: True,
+        clock=ManualClock(),
+        on_answer=lambda _: None,
     )
     assert not probing.unprobed(VIP, ETH0)
     assert not probing.contested(VIP)
@@ -344,6 +388,8 @@ def test_where_it_was_is_forgotten_with_the_last_claim(bench):
     bench.homes = {VIP: ETH0}
     assert not bench.probing.unprobed(VIP, ETH0)
     bench.homes, bench.claimed = {}, set()
+    bench.probing.tidy()
+    bench.clock.advance(RECREATED_S + 0.1)
     bench.probing.tidy()
     bench.claimed = {VIP}
     assert not bench.probing.unprobed(VIP, ETH1), "a take-over from another node"
