@@ -53,7 +53,7 @@ class Probing:
         """By VIP: the NIC on which it was bound here last."""
         self._doubted: set[Vip] = set()
         self._over: dict[Vip, float] = {}
-        """By VIP that nobody asks for any more: since when, while that may not be the end of it."""
+        """By VIP that nobody asks for any more: when it was bound here last, while that may not be the end of it."""
         self._pending: set[Vip] = set()
         self._batches: asyncio.Queue[tuple[list[Vip], Link]] = asyncio.Queue()
 
@@ -102,10 +102,12 @@ class Probing:
             self._batches.put_nowait((fresh, link))
 
     def forget(self, vip: Vip) -> None:
-        """Nobody asks for it any more: the next assignment is a first one again, unless it comes at once."""
-        if vip in self._last:
-            self._free.setdefault(vip, (self._succeeds(vip), self._last[vip]))
-        if vip in self._doubted or vip not in self._free or self._clock.now() - self._over.setdefault(vip, self._clock.now()) > RECREATED_S:
+        """Nobody asks for it any more: the next assignment is a first one again, unless it comes at once and was bound here until now."""
+        home, now = self._home(vip), self._clock.now()
+        if home is not None and vip not in self._doubted:
+            self._free[vip] = (self._succeeds(vip), home.name)
+            self._over[vip] = now
+        elif now - self._over.get(vip, float("-inf")) > RECREATED_S:
             self._drop(vip)
 
     def _drop(self, vip: Vip) -> None:

@@ -226,16 +226,33 @@ def test_what_is_claimed_again_at_once_is_the_same_assignment(bench, how):
             probing.ask([VIP], ETH0)
             await asyncio.sleep(1)
         else:
-            bench.had, bench.homes = {VIP}, {VIP: ETH0}
-            assert not probing.unprobed(VIP, ETH0)
-            bench.had, bench.homes = set(), {}
+            bench.had = {VIP}
         for _ in range(3):
-            bench.claimed = set()
+            bench.homes = {VIP: ETH0}
+            assert not probing.unprobed(VIP, ETH0)
+            bench.claimed, bench.had = set(), set()
             for _ in range(4):
                 probing.forget(VIP)
+                bench.homes = {}
                 await asyncio.sleep(RECREATED_S / 5)
             bench.claimed = {VIP}
             assert not probing.unprobed(VIP, ETH0)
+
+    bench.play(story)
+
+
+def test_what_was_not_bound_here_when_its_last_claim_went_is_asked_for_however_soon_it_comes_again(bench):
+    """Another node may have held it since, and found another host with it."""
+
+    async def story(probing):
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(1)
+        bench.homes = {VIP: ETH0}
+        assert not probing.unprobed(VIP, ETH0)
+        bench.homes, bench.claimed = {}, set()
+        probing.forget(VIP)
+        bench.claimed = {VIP}
+        assert probing.unprobed(VIP, ETH0)
 
     bench.play(story)
 
