@@ -279,8 +279,8 @@ class Desire:
         return self.choose(vip).allows(self._node)
 
     def leases(self, vip: Vip) -> tuple[LeaseKey, ...]:
-        """The Leases of the Services that may claim the VIP, that of the oldest Service first."""
-        return tuple(dict.fromkeys(wish.lease for wish in self.sharing.claimants(vip)))
+        """The Leases that the VIP is held by, that of the oldest Service first."""
+        return tuple(dict.fromkeys(wish.lease for wish in self._deciding(vip)))
 
     def lease(self, service: ServiceKey) -> LeaseKey:
         """The Lease that a Service hangs on; "" = it has none of its own."""
@@ -289,11 +289,11 @@ class Desire:
 
     def nic_claims(self, vip: Vip) -> list[NicChoice | None]:
         """What the Services of a VIP say of its NIC, oldest first."""
-        return [wish.nic for wish in self.sharing.claimants(vip)]
+        return [wish.nic for wish in self._deciding(vip)]
 
     def leaning(self, vip: Vip) -> Leaning:
         """Which nodes are to take the VIP first."""
-        return self.whereabouts.leaning(self.sharing.claimants(vip), self.choose(vip))
+        return self.whereabouts.leaning(self._deciding(vip), self.choose(vip))
 
     def choose(self, vip: Vip) -> Choice:
         """Where the VIP may be held. Many Services may share it, and many ask: kept until something that it hangs on changes."""
@@ -303,8 +303,13 @@ class Desire:
             self._chosen_at = at
         choice = self._choices.get(vip)
         if choice is None:
-            choice = self._choices[vip] = self.whereabouts.choose(self.sharing.claimants(vip))
+            choice = self._choices[vip] = self.whereabouts.choose(self._deciding(vip))
         return choice
+
+    def _deciding(self, vip: Vip) -> tuple[Wish, ...]:
+        """The Services that say where the VIP may be: those that may claim it, else the one that it is kept for."""
+        kept_for = (self.sharing.wish(claimant.service) for claimant in self.ledger.claimants(vip).values())
+        return self.sharing.claimants(vip) or tuple(wish for wish in kept_for if wish is not None)
 
 
 def _is_particular(wish: Wish) -> bool:
