@@ -4,6 +4,7 @@ Input: VIPs to ask for, and the conflict watch's findings. Output: whether a VIP
 It must not bind, announce or let go. Asked only at a first assignment, never when a kvip is known to have held it before; except
 after a holder that was no kvip: nothing silences its kernel when it is killed (PROTOCOL G1); and on another NIC than the one on which
 this node had the VIP last: that may be another segment. On which NIC other nodes had it is not known.
+That nobody answered counts for the bind that follows, and for as long as the VIP stays bound here: after that it is the claim's to tell.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+
+import msgspec
 
 from kvip.clock import Clock
 from kvip.core.model import Link, Vip
@@ -21,7 +24,18 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 RECREATED_S = 1.0
-"""Asked for again so soon after the last claim went, it is the same assignment: a Service re-created with its address leaves no gap."""
+"""Asked for again so soon after it left here, it is the same assignment: a Service re-created with its address leaves no gap."""
+SILENCE_S = 10.0
+"""Silence counts for so long before the VIP is bound: longer than a node that is slow stays permitted, so that it does not ask for ever."""
+
+
+class _Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """Nobody else has the VIP on this NIC; `succeeds`: whom it was to succeed then."""
+
+    succeeds: str
+    nic: str
+    until: float
+    """Infinity = it is bound there."""
 
 
 class Probing:
@@ -47,8 +61,7 @@ class Probing:
         self._claimed = claimed
         self._clock = clock
         self._on_answer = on_answer
-        self._free: dict[Vip, tuple[str, str]] = {}
-        """By VIP: whom it was to succeed, and on which NIC nobody answered."""
+        self._free: dict[Vip, _Silence] = {}
         self._last: dict[Vip, str] = {}
         """By VIP: the NIC on which it was bound here last."""
         self._doubted: set[Vip] = set()
@@ -57,19 +70,31 @@ class Probing:
         self._pending: set[Vip] = set()
         self._batches: asyncio.Queue[tuple[list[Vip], Link]] = asyncio.Queue()
 
-    def unprobed(self, vip: Vip, link: Link) -> bool:
-        """Must the segment be asked before this VIP is bound on this NIC?"""
-        if self._watch is None:
-            return False
-        if vip in self._over and self._claimed(vip) and self._clock.now() - self._over.pop(vip) > RECREATED_S:
+    def look(self, vip: Vip, link: Link) -> None:
+        """Take in where the VIP is bound now, and that it is to go to this NIC. To be called before each plan."""
+        now, home = self._clock.now(), self._home(vip)
+        if vip in self._over and self._claimed(vip) and now - self._over.pop(vip) > RECREATED_S:
             self._drop(vip)
-        home = self._home(vip)
-        if home is not None:
+        if home is None:
+            self.left(vip)
+        else:
             self._last[vip] = home.name
+            if not self.unprobed(vip, home):
+                self._doubted.discard(vip)
+                self._free[vip] = _Silence(succeeds=self._succeeds(vip), nic=home.name, until=float("inf"))
         if self._last.get(vip, link.name) != link.name:
             del self._last[vip]
             self.doubt(vip)
-        if self._found_free(vip, link):
+
+    def left(self, vip: Vip) -> None:
+        """The VIP is not bound here any more, or is being let go of."""
+        known = self._free.get(vip)
+        if known is not None and known.until == float("inf"):
+            self._free[vip] = msgspec.structs.replace(known, until=self._clock.now() + RECREATED_S)
+
+    def unprobed(self, vip: Vip, link: Link) -> bool:
+        """Must the segment be asked before this VIP is bound on this NIC?"""
+        if self._watch is None or self._found_free(vip, link):
             return False
         return bool(self._succeeds(vip)) or vip in self._doubted or not self._had(vip)
 
@@ -78,7 +103,8 @@ class Probing:
         return self._watch is not None and vip in self._doubted and not self._found_free(vip, link)
 
     def _found_free(self, vip: Vip, link: Link) -> bool:
-        return self._free.get(vip) == (self._succeeds(vip), link.name)
+        known = self._free.get(vip)
+        return known is not None and (known.succeeds, known.nic) == (self._succeeds(vip), link.name) and self._clock.now() < known.until
 
     def first(self, vip: Vip) -> bool:
         """Is the next bind the first of this assignment, and nothing speaks against the address so far?"""
@@ -104,8 +130,8 @@ class Probing:
     def forget(self, vip: Vip) -> None:
         """Nobody asks for it any more: the next assignment is a first one again, unless it comes at once and was bound here until now."""
         home, now = self._home(vip), self._clock.now()
-        if home is not None and vip not in self._doubted:
-            self._free[vip] = (self._succeeds(vip), home.name)
+        if home is not None and not self.unprobed(vip, home):
+            self._free[vip] = _Silence(succeeds=self._succeeds(vip), nic=home.name, until=now + RECREATED_S)
             self._over[vip] = now
         elif now - self._over.get(vip, float("-inf")) > RECREATED_S:
             self._drop(vip)
@@ -132,7 +158,9 @@ class Probing:
         before = {vip: self._succeeds(vip) for vip in vips}
         try:
             answers = await self._watch.probe(vips, link)
-            self._free.update((vip, (before[vip], link.name)) for vip in vips if vip not in answers)
+            until = self._clock.now() + SILENCE_S
+            silent = [vip for vip in vips if vip not in answers]
+            self._free.update((vip, _Silence(succeeds=before[vip], nic=link.name, until=until)) for vip in silent)
         except AnnounceError as error:
             log.warning("addresses cannot be asked for; trying again", extra={"vips": vips, "reason": str(error)})
             await asyncio.sleep(RETRY_S)

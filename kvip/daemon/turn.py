@@ -32,6 +32,12 @@ REFUSED_AFTER = 3
 class Asking(Protocol):
     """What is known of a VIP from the segment itself."""
 
+    def look(self, vip: Vip, link: Link) -> None:
+        """Take in where the VIP is bound now, and that it is to go to this NIC."""
+
+    def left(self, vip: Vip) -> None:
+        """The VIP is being let go of."""
+
     def unprobed(self, vip: Vip, link: Link) -> bool:
         """Must the segment be asked before this VIP is bound on this NIC?"""
 
@@ -120,6 +126,8 @@ class Turn:
                 match action:
                     case diff.LetGo():
                         let_gos.append(action)
+                        if not action.keeps:
+                            self._asking.left(vip)
                         if action.reason == diff.DUPLICATE:
                             self._on_duplicate(vip)
                     case diff.Take():
@@ -164,6 +172,8 @@ class Turn:
         if waiting and bound:
             # Nothing tells when it turns out that another node has it.
             again.at(vip, self._clock.now() + WAITING_RETRY_S)
+        if link is not None:
+            self._asking.look(vip, link)
         wanted = self._desire.wanted(
             vip,
             placed=self._nics.placed(vip),
@@ -194,6 +204,8 @@ class Turn:
             return
         if self._outcome.confirmed(result):
             self._failures.pop(vip, None)
+            if isinstance(result.action, diff.Take):
+                self._asking.look(vip, result.action.link)
             return
         count = self._failures.get(vip, (0, ""))[0] + 1
         self._failures[vip] = (count, result.problem)

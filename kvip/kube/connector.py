@@ -49,11 +49,24 @@ class Connector(aiohttp.TCPConnector):
         req: aiohttp.ClientRequest,
         **kwargs: Any,  # noqa: ANN401
     ) -> tuple[asyncio.Transport, ResponseHandler]:
-        """To the first of these addresses; upon a ClientConnectorError aiohttp asks for the next."""
-        family, _kind, _proto, _name, address = addr_infos[0]
-        transport, protocol = await self._wrap_existing_connection(
-            *args, req=req, host=address[0], port=address[1], family=family, **kwargs
-        )
+        """To the first of these addresses that takes it. Those that did not are struck off: upon a ClientConnectorError aiohttp would
+        strike off one of each family and ask for the rest."""
+        while True:
+            family, _kind, _proto, _name, address = addr_infos[0]
+            try:
+                return await self._open(*args, req=req, host=address[0], port=address[1], family=family, **kwargs)
+            except aiohttp.ClientConnectorError:
+                del addr_infos[0]
+                if not addr_infos:
+                    raise
+
+    async def _open(
+        self,
+        *args: Any,  # noqa: ANN401
+        req: aiohttp.ClientRequest,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        transport, protocol = await self._wrap_existing_connection(*args, req=req, **kwargs)
         opened = transport.get_extra_info("socket")
         try:
             for option in _OPTIONS:

@@ -193,3 +193,18 @@ def make_certificate(directory) -> None:
     names = "subjectAltName=DNS:kube.test"
     files = ["-keyout", str(directory / "key.pem"), "-out", str(directory / "cert.pem")]
     subprocess.run([*command.split(), "-addext", names, *files], check=True, capture_output=True)
+
+
+async def test_every_address_of_a_name_is_tried_whatever_its_family(tmp_path, monkeypatch):
+    """A name with addresses of both families, and the server listens on one of them."""
+    async with kube_server(answer(200, b"{}")) as server:
+        port = int(server.url.rpartition(":")[2])
+        url = f"http://api.example:{port}"
+        async with await connect(kubeconfig=write_kubeconfig(tmp_path / "k", url)) as connection:
+
+            async def resolve(*_, **__):
+                return [{"host": host, "port": port} for host in ("::1", "127.0.0.1")]
+
+            monkeypatch.setattr(connection.session.connector, "_resolve_host", resolve)
+            await Api(connection).get("/version", deadline_s=2)
+    assert len(server.seen) == 1

@@ -57,9 +57,17 @@ def _settled(state: State, node: str, now: float) -> bool:
 
 
 def _suits(state: State, slot: Slot, vip: Vip, node: str) -> bool:
-    """Could the other node hold the VIP, and would no preference be broken by that?"""
+    """Could the other node hold the VIP, and would no preference be broken by that?
+
+    Only what is known to be bound goes: what a turn binds that still goes on is told when that ends, and would be written off before.
+    """
     wanted = slot.wanted.get(vip)
-    if wanted is None or not wanted.want.asked or wanted.want.able is not True or vip in state.given or vip in refuses(state, node):
+    if (
+        wanted is None
+        or not (wanted.want.asked and wanted.want.able and wanted.want.held)
+        or vip in state.given
+        or vip in refuses(state, node)
+    ):
         return False
     leaning = wanted.want.leaning
     tier = next((nodes for nodes in leaning.tiers if state.node in nodes or node in nodes), frozenset[str]())

@@ -70,7 +70,7 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     mine = frozenset(slot.record.claims.get(state.incarnation, ())) if slot.record is not None else frozenset()
     off = frozenset(vip for vip in slot.leaving if not _want(slot, vip).held)
     proven = frozenset(vip for vip in mine - slot.leaving if _want(slot, vip).held)
-    asking = frozenset(vip for vip in mine - slot.leaving - proven if _want(slot, vip).unasked)
+    asking = frozenset(vip for vip in mine - (slot.leaving - off) - proven if _want(slot, vip).unasked)
     told = slot.record is None or not (proven & slot.record.unproven or asking - slot.record.unproven)
     look_at = now + POLL_S if slot.leaving else NEVER
     takes: set[Vip] = set()

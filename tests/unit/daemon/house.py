@@ -108,6 +108,13 @@ class NoQuestions:
         self.doubted = set()
         self.asked = []
         self.known = set()
+        self.gone = []
+
+    def look(self, vip, link):
+        pass
+
+    def left(self, vip):
+        self.gone.append(vip)
 
     def first(self, vip):
         return vip not in self.known

@@ -7,7 +7,7 @@ import pytest
 
 from kvip.clock import ManualClock
 from kvip.core.model import IfIndex
-from kvip.daemon.probing import RECREATED_S, Probing
+from kvip.daemon.probing import RECREATED_S, SILENCE_S, Probing
 from kvip.errors import AnnounceError
 from tests.unit.daemon.conflict_bench import ClockLoop
 from tests.unit.daemon.fake_ports import ETH0, ETH1, OTHER, THIRD, VIP
@@ -55,6 +55,11 @@ class Bench:
             on_answer=lambda vips: self.answers.append((round(self.clock.now() - 1000.0, 3), list(vips))),
         )
 
+    def asks(self, vip, link):
+        """As a turn does."""
+        self.probing.look(vip, link)
+        return self.probing.unprobed(vip, link)
+
     def play(self, story):
         async def scene():
             self.task = asyncio.create_task(self.probing.run())
@@ -84,12 +89,12 @@ def bench():
 
 def test_many_vips_are_asked_for_together_and_then_free(bench):
     async def story(probing):
-        assert probing.unprobed(VIP, ETH0)
+        assert bench.asks(VIP, ETH0)
         probing.ask([VIP, OTHER], ETH0)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP, ETH0)
-        assert not probing.unprobed(OTHER, ETH0)
-        assert probing.unprobed(THIRD, ETH0)
+        assert not bench.asks(VIP, ETH0)
+        assert not bench.asks(OTHER, ETH0)
+        assert bench.asks(THIRD, ETH0)
 
     bench.play(story)
     assert bench.watch.asked == [[VIP, OTHER]]
@@ -129,17 +134,17 @@ def test_an_address_that_somebody_has_is_contested_and_to_be_asked_for_again_whe
         assert not probing.contested(OTHER)
         bench.watch.hosts = {}
         assert not probing.contested(VIP)
-        assert probing.unprobed(VIP, ETH0)
+        assert bench.asks(VIP, ETH0)
         probing.ask([VIP], ETH0)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP, ETH0)
+        assert not bench.asks(VIP, ETH0)
 
     bench.play(story)
 
 
 def test_a_vip_that_had_a_holder_before_is_not_asked_for(bench):
     bench.had = {VIP}
-    assert not bench.probing.unprobed(VIP, ETH0)
+    assert not bench.asks(VIP, ETH0)
 
 
 def test_a_vip_with_a_duplicate_is_asked_for_again_though_it_had_a_holder_and_is_no_first_assignment(bench):
@@ -150,14 +155,14 @@ def test_a_vip_with_a_duplicate_is_asked_for_again_though_it_had_a_holder_and_is
         bench.had = {OTHER}
         assert not probing.first(OTHER)
         for vip in (VIP, OTHER):
-            assert not probing.unprobed(vip, ETH0)
+            assert not bench.asks(vip, ETH0)
             probing.doubt(vip)
-            assert probing.unprobed(vip, ETH0)
+            assert bench.asks(vip, ETH0)
             assert not probing.first(vip)
         probing.ask([VIP, OTHER], ETH0)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP, ETH0)
-        assert not probing.unprobed(OTHER, ETH0)
+        assert not bench.asks(VIP, ETH0)
+        assert not bench.asks(OTHER, ETH0)
         assert not probing.first(VIP)
         bench.claimed = set()
         probing.tidy()
@@ -175,10 +180,10 @@ def test_silence_that_proves_nothing_is_no_answer_and_the_question_comes_again_a
         probing.ask([VIP], ETH0)  # Still waiting: nobody is asked.
         assert bench.answers == []
         await asyncio.sleep(0.2)
-        assert probing.unprobed(VIP, ETH0)
+        assert bench.asks(VIP, ETH0)
         probing.ask([VIP], ETH0)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP, ETH0)
+        assert not bench.asks(VIP, ETH0)
 
     bench.play(story)
     assert bench.watch.asked == [[VIP], [VIP]]
@@ -193,8 +198,8 @@ def test_a_failure_of_one_batch_is_not_anothers(bench):
         await asyncio.sleep(0.01)
         probing.ask([OTHER], ETH0)
         await asyncio.sleep(0.5)
-        assert probing.unprobed(VIP, ETH0)
-        assert not probing.unprobed(OTHER, ETH0)
+        assert bench.asks(VIP, ETH0)
+        assert not bench.asks(OTHER, ETH0)
 
     bench.play(story)
 
@@ -213,8 +218,8 @@ def test_what_nobody_claims_any_more_is_forgotten(bench, at_once):
             await asyncio.sleep(RECREATED_S + 0.1)
             probing.tidy()
         bench.claimed = {VIP, OTHER}
-        assert probing.unprobed(VIP, ETH0)
-        assert not probing.unprobed(OTHER, ETH0)
+        assert bench.asks(VIP, ETH0)
+        assert not bench.asks(OTHER, ETH0)
 
     bench.play(story)
 
@@ -229,14 +234,14 @@ def test_what_is_claimed_again_at_once_is_the_same_assignment(bench, how):
             bench.had = {VIP}
         for _ in range(3):
             bench.homes = {VIP: ETH0}
-            assert not probing.unprobed(VIP, ETH0)
+            assert not bench.asks(VIP, ETH0)
             bench.claimed, bench.had = set(), set()
             for _ in range(4):
                 probing.forget(VIP)
                 bench.homes = {}
                 await asyncio.sleep(RECREATED_S / 5)
             bench.claimed = {VIP}
-            assert not probing.unprobed(VIP, ETH0)
+            assert not bench.asks(VIP, ETH0)
 
     bench.play(story)
 
@@ -248,11 +253,11 @@ def test_what_was_not_bound_here_when_its_last_claim_went_is_asked_for_however_s
         probing.ask([VIP], ETH0)
         await asyncio.sleep(1)
         bench.homes = {VIP: ETH0}
-        assert not probing.unprobed(VIP, ETH0)
+        assert not bench.asks(VIP, ETH0)
         bench.homes, bench.claimed = {}, set()
         probing.forget(VIP)
         bench.claimed = {VIP}
-        assert probing.unprobed(VIP, ETH0)
+        assert bench.asks(VIP, ETH0)
 
     bench.play(story)
 
@@ -265,7 +270,7 @@ def test_what_was_in_doubt_when_its_last_claim_went_is_asked_for_however_soon_it
         bench.claimed = set()
         probing.forget(VIP)
         bench.claimed = {VIP}
-        assert probing.unprobed(VIP, ETH0)
+        assert bench.asks(VIP, ETH0)
 
     bench.play(story)
 
@@ -278,7 +283,7 @@ def test_a_question_that_was_cut_off_can_be_asked_again(bench, after_s):
         await bench.start_again()
         probing.ask([VIP], ETH0)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP, ETH0)
+        assert not bench.asks(VIP, ETH0)
 
     bench.play(story)
     assert [vips for _, vips in bench.answers] == [[VIP]]
@@ -301,14 +306,14 @@ def test_switched_off_nothing_is_asked_and_nothing_is_contested():
 def test_g1_after_a_holder_that_was_no_kvip_a_vip_is_asked_for_though_it_was_held(bench):
     async def story(probing):
         bench.had = {VIP}
-        assert not probing.unprobed(VIP, ETH0)
+        assert not bench.asks(VIP, ETH0)
         bench.before = {VIP: "kube/1"}
-        assert probing.unprobed(VIP, ETH0)
+        assert bench.asks(VIP, ETH0)
         probing.ask([VIP], ETH0)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP, ETH0)
+        assert not bench.asks(VIP, ETH0)
         bench.before = {VIP: "kube/3"}
-        assert probing.unprobed(VIP, ETH0), "another such holder came in between"
+        assert bench.asks(VIP, ETH0), "another such holder came in between"
 
     bench.play(story)
 
@@ -320,7 +325,7 @@ def test_g1_an_answer_counts_for_the_holder_that_was_known_when_it_was_asked(ben
         await asyncio.sleep(PROBE_S / 2)
         bench.before = {VIP: "kube/3"}
         await asyncio.sleep(1)
-        assert probing.unprobed(VIP, ETH0)
+        assert bench.asks(VIP, ETH0)
 
     bench.play(story)
 
@@ -334,13 +339,13 @@ def test_a_vip_that_goes_to_another_nic_is_asked_for_there_though_it_was_held(be
     async def story(probing):
         for here, there in ((ETH0, ETH1), (ETH1, ETH0), (ETH0, ETH1)):
             bench.homes = {VIP: here}
-            assert not probing.unprobed(VIP, here)
-            assert probing.unprobed(VIP, there)
+            assert not bench.asks(VIP, here)
+            assert bench.asks(VIP, there)
             bench.homes = {}
-            assert probing.unprobed(VIP, there), "let go of, and not asked for yet"
+            assert bench.asks(VIP, there), "let go of, and not asked for yet"
             probing.ask([VIP], there)
             await asyncio.sleep(1)
-            assert not probing.unprobed(VIP, there)
+            assert not bench.asks(VIP, there)
 
     bench.play(story)
     assert bench.watch.asked == [[VIP]] * 3
@@ -350,8 +355,8 @@ def test_only_what_a_kvip_held_elsewhere_is_in_doubt_and_only_until_nobody_answe
     async def story(probing):
         assert not probing.in_doubt(VIP, ETH0), "a first assignment is none"
         bench.had, bench.homes = {VIP}, {VIP: ETH0}
-        assert not probing.unprobed(VIP, ETH0)
-        assert probing.unprobed(VIP, ETH1)
+        assert not bench.asks(VIP, ETH0)
+        assert bench.asks(VIP, ETH1)
         bench.homes = {}
         assert probing.in_doubt(VIP, ETH1)
         probing.ask([VIP], ETH1)
@@ -365,10 +370,10 @@ def test_silence_on_one_nic_says_nothing_of_another(bench):
     async def story(probing):
         probing.ask([VIP], ETH0)
         await asyncio.sleep(PROBE_S / 2)
-        assert probing.unprobed(VIP, ETH1)
+        assert bench.asks(VIP, ETH1)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP, ETH0)
-        assert probing.unprobed(VIP, ETH1)
+        assert not bench.asks(VIP, ETH0)
+        assert bench.asks(VIP, ETH1)
 
     bench.play(story)
 
@@ -380,14 +385,14 @@ def test_back_on_the_nic_that_it_left_it_is_asked_for_again(bench):
     async def story(probing):
         probing.ask([VIP], ETH0)
         await asyncio.sleep(1)
-        assert not probing.unprobed(VIP, ETH0)
+        assert not bench.asks(VIP, ETH0)
         bench.watch.hosts = {VIP: STRANGER}
-        assert probing.unprobed(VIP, ETH1)
+        assert bench.asks(VIP, ETH1)
         bench.homes = {}
         probing.ask([VIP], ETH1)
         await asyncio.sleep(1)
-        assert probing.unprobed(VIP, ETH1)
-        assert probing.unprobed(VIP, ETH0), "meanwhile nobody had it there"
+        assert bench.asks(VIP, ETH1)
+        assert bench.asks(VIP, ETH0), "meanwhile nobody had it there"
 
     bench.play(story)
 
@@ -395,18 +400,125 @@ def test_back_on_the_nic_that_it_left_it_is_asked_for_again(bench):
 def test_the_same_nic_that_comes_back_is_the_same_segment(bench):
     bench.had = {VIP}
     bench.homes = {VIP: ETH0}
-    assert not bench.probing.unprobed(VIP, ETH0)
+    assert not bench.asks(VIP, ETH0)
     bench.homes = {}
-    assert not bench.probing.unprobed(VIP, msgspec.structs.replace(ETH0, index=IfIndex(9)))
+    assert not bench.asks(VIP, msgspec.structs.replace(ETH0, index=IfIndex(9)))
 
 
 def test_where_it_was_is_forgotten_with_the_last_claim(bench):
     bench.had = {VIP}
     bench.homes = {VIP: ETH0}
-    assert not bench.probing.unprobed(VIP, ETH0)
+    assert not bench.asks(VIP, ETH0)
     bench.homes, bench.claimed = {}, set()
     bench.probing.tidy()
     bench.clock.advance(RECREATED_S + 0.1)
     bench.probing.tidy()
     bench.claimed = {VIP}
-    assert not bench.probing.unprobed(VIP, ETH1), "a take-over from another node"
+    assert not bench.asks(VIP, ETH1), "a take-over from another node"
+
+
+# -- for how long silence counts -----------------------------------------------------------------------------------------
+
+
+def test_silence_counts_for_the_bind_that_follows_and_not_for_one_of_later(bench):
+    """Its firewall rules cannot be had for an hour, say: another host may have come."""
+
+    async def story(probing):
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(PROBE_S + SILENCE_S - 0.1)
+        assert not bench.asks(VIP, ETH0)
+        await asyncio.sleep(0.2)
+        assert bench.asks(VIP, ETH0)
+
+    bench.play(story)
+
+
+def bound_for_an_hour(bench):
+    """It was found free, was bound here, and its claim says so."""
+
+    async def story(probing):
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(1)
+        bench.had, bench.homes = {VIP}, {VIP: ETH0}
+        assert not bench.asks(VIP, ETH0)
+        await asyncio.sleep(3600)
+
+    return story
+
+
+def test_what_was_removed_by_somebody_else_is_put_back_without_asking(bench):
+    """Whatever is written of it by then."""
+
+    async def story(probing):
+        await bound_for_an_hour(bench)(probing)
+        bench.homes, bench.had = {}, set()
+        assert not bench.asks(VIP, ETH0)
+
+    bench.play(story)
+
+
+@pytest.mark.parametrize("how", ["let go of", "fenced"])
+def test_once_it_left_the_claim_tells_whether_it_is_asked_for(bench, how):
+    async def story(probing):
+        await bound_for_an_hour(bench)(probing)
+        if how == "let go of":
+            probing.left(VIP)
+            bench.homes = {}
+        else:
+            bench.homes = {}
+            probing.look(VIP, ETH0)
+        await asyncio.sleep(RECREATED_S + 0.1)
+        assert not bench.asks(VIP, ETH0), "a take-over from a kvip that had it bound"
+        bench.had = set()
+        assert bench.asks(VIP, ETH0), "since then nobody of kvip is known to have had it bound"
+
+    bench.play(story)
+
+
+def test_a_doubt_is_over_once_nobody_answered_and_it_was_bound_again(bench):
+    async def story(probing):
+        bench.had, bench.homes = {VIP}, {VIP: ETH0}
+        probing.doubt(VIP)
+        assert bench.asks(VIP, ETH0), "still bound, by an address that the kernel does not use"
+        bench.homes = {}
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(1)
+        bench.homes = {VIP: ETH0}
+        assert not bench.asks(VIP, ETH0)
+        probing.left(VIP)
+        bench.homes = {}
+        await asyncio.sleep(3600)
+        assert not bench.asks(VIP, ETH0), "a take-over from a kvip that had it bound"
+
+    bench.play(story)
+
+
+def test_what_was_bound_here_unasked_after_a_holder_that_was_no_kvip_counts_for_nothing(bench):
+    """A former daemon's address, say."""
+
+    async def story(probing):
+        bench.had, bench.homes, bench.before = {VIP}, {VIP: ETH0}, {VIP: "kube/1"}
+        assert bench.asks(VIP, ETH0)
+        bench.homes = {}
+        assert bench.asks(VIP, ETH0)
+
+    bench.play(story)
+
+
+def test_a_question_changes_nothing(bench):
+    async def story(probing):
+        bench.had, bench.homes = {VIP}, {VIP: ETH0}
+        probing.look(VIP, ETH0)
+        for link in (ETH1, ETH0, ETH1):
+            probing.unprobed(VIP, link)
+            probing.in_doubt(VIP, link)
+        assert not probing.in_doubt(VIP, ETH1)
+        assert probing.first(OTHER)
+        bench.claimed, bench.homes = set(), {VIP: ETH0}
+        probing.forget(VIP)
+        bench.claimed, bench.homes, bench.had = {VIP}, {}, set()
+        await asyncio.sleep(RECREATED_S + 0.1)
+        probing.unprobed(VIP, ETH0)
+        assert vars(probing)["_over"], "forgotten by a look, not by a question"
+
+    bench.play(story)

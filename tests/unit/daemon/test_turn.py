@@ -228,6 +228,18 @@ async def test_a_probe_found_free_after_the_service_went_binds_nothing(house):
     assert await house.act() == []
 
 
+async def test_what_is_known_of_the_segment_hears_when_a_vip_leaves_and_not_when_only_a_stray_place_of_it_goes(house):
+    house.read(service(VIP))
+    house.know(marked(index=ETH1.index))
+    house.facts.links[ETH1.index] = ETH1
+    house.know(marked())
+    await house.act()
+    assert house.asking.gone == []
+    house.elector.permits = False
+    await house.act()
+    assert house.asking.gone == [VIP]
+
+
 async def test_what_is_known_of_the_segment_is_forgotten_with_the_last_claim(house):
     house.read(service(VIP))
     await house.act()

@@ -122,6 +122,12 @@ def stuck(world, node, strength):
     node.stuck = strength < 0.5
 
 
+def busy(world, node, strength):
+    """A turn of the reconcile loop that takes long, or its end."""
+    node.busy = strength < 0.5
+    node.soon()
+
+
 def change_demand(world, node, strength):
     vip = world.vips[int(strength * len(world.vips)) % len(world.vips)]
     asked = any(vip in each.asked for each in world.nodes)
@@ -186,12 +192,12 @@ def restore(world, node, strength):
         world.server.restore(world.random.choice(old))
 
 
-DAILY = (pause, pause, bad_network, good_network, stall, kill, restart, terminate, start, cut, join, break_watch, stale_watch, stuck)
+DAILY = (pause, pause, bad_network, good_network, stall, kill, restart, terminate, start, cut, join, break_watch, stale_watch, stuck, busy)
 WISHES = (change_demand, change_ability)
 ADMINISTRATOR = (delete, delete_many, blank, unlabel, touch, back_up, put_back, restore)
 ALL = (*DAILY, *WISHES, *ADMINISTRATOR)
 TIGHT = (stall, stall, kill, restart, start, cut, join, stale_watch, break_watch, bad_network, good_network)
-TIGHT += (change_ability, change_ability, delete, put_back, back_up, blank, touch, unlabel, pause)
+TIGHT += (change_ability, change_ability, busy, delete, put_back, back_up, blank, touch, unlabel, pause)
 """What moves VIPs while somebody does not notice."""
 
 
@@ -207,7 +213,7 @@ def play(world, story, *, trace=False):
 
 def end_faults(world):
     for node in world.nodes:
-        node.faults, node.cut, node.stuck = WELL, False, False
+        node.faults, node.cut, node.stuck, node.busy = WELL, False, False, False
         node.watch.stalled_until = min(node.watch.stalled_until, world.now)
         node.able = set(world.vips)
         if not node.running:

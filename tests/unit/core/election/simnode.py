@@ -42,6 +42,8 @@ class Node:
         self.held = []
         self.cut = False
         self.stuck = False
+        self.busy = False
+        """A turn of the reconcile loop goes on: what it bound is told to the election when it ends, and nothing is let go of before the next."""
         self.stalled_until = 0.0
         self.inbox = []
         self.able = set()
@@ -73,6 +75,7 @@ class Node:
         """The daemon starts: what is marked in the kernel is silenced before anything else. `trusted`: its predecessor, by the journal."""
         self.epoch += 1
         self.bound = set()
+        self.busy = False
         self.inbox = []
         self.stalled_until = 0.0
         self.deaf_until = self.world.server.restored_at + RESTORE_S
@@ -172,12 +175,19 @@ class Node:
             leaning=self.world.leaning,
         )
 
+    def news(self):
+        """What is to be told of the VIPs. What is told of one is as it is now, all of it."""
+        news = {vip: want for vip in self.world.vips if self.told.get(vip) != (want := self.want(vip))}
+        if not self.busy:
+            return news
+        return {vip: w for vip, w in news.items() if vip not in self.told or replace(self.told[vip], held=w.held, shown=w.shown) != w}
+
     def turn(self):
         if not self.awake:
             return
         for _ in range(50):
             if self.state.count is not None:
-                wants = {vip: want for vip in self.world.vips if self.told.get(vip) != (want := self.want(vip))}
+                wants = self.news()
                 if wants:
                     self.state = claims.demanded(self.state, wants, now=self.now())
                     self.told.update(wants)
@@ -203,6 +213,8 @@ class Node:
         self.soon(step.wake_at)
 
     def let_go(self, vip):
-        if vip in self.bound and vip not in claims.permits(self.state):
+        if self.busy:
+            self.world.at(self.world.now + self.unbind_s, lambda: self.run_now_or_later(lambda: self.let_go(vip)))
+        elif vip in self.bound and vip not in claims.permits(self.state):
             self.bound.discard(vip)
             self.soon()

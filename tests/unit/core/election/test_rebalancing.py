@@ -2,7 +2,7 @@
 
 from kvip.core.election import placement, rebalancing
 from tests.unit.core.election.simnode import TIMERS
-from tests.unit.core.election.simulation import settled
+from tests.unit.core.election.simulation import World, settled
 
 D = TIMERS.lease_duration_s
 ROUNDS_S = rebalancing.SETTLED_S + 8 * rebalancing.PERIOD_S
@@ -90,3 +90,23 @@ def test_t5_no_heir_no_gap():
     a.soon()
     world.run(1.0)
     assert a.acts() == set(world.vips)
+
+
+def test_t5_what_a_turn_bound_that_still_goes_on_is_not_given_away():
+    """The election is told what is bound when the turn ends; thousands of addresses take seconds, and the last of them is let go of after."""
+    world = World()
+    a, b = world.add("a", rebalance=True), world.add("b", rebalance=True)
+    for node in (a, b):
+        node.asked = set()
+    world.run(2 * rebalancing.SETTLED_S)
+    a.asked, a.busy = set(world.vips), True
+    a.soon()
+    world.until(lambda: a.acts() == set(world.vips), limit_s=2.0)
+    b.asked = set(world.vips)
+    b.soon()
+    world.run(2 * rebalancing.PERIOD_S)
+    assert held(a, b) == [6, 0]
+    a.busy = False
+    a.soon()
+    world.run(ROUNDS_S)
+    assert held(a, b) == [3, 3]

@@ -102,6 +102,18 @@ def test_what_its_holder_has_to_ask_for_again_is_unproven_again_until_it_is_boun
     assert unproven(world) == set()
 
 
+def test_what_is_in_doubt_as_it_is_given_to_another_is_unproven_for_that_one():
+    """The kernel found another host with it, and the NIC lost its carrier in the same moment."""
+    world, a, b = settled("a", "b", vips=2)
+    vip, _ = world.vips
+    world.moved, world.taken = {vip}, {vip}
+    a.bound.discard(vip)
+    a.able.discard(vip)
+    a.soon()
+    world.until(lambda: vip in claims.permits(b.state), limit_s=1.0)
+    assert unproven(world) == {vip}
+
+
 @pytest.mark.parametrize("how", ["blank", "touch"])
 def test_a_record_that_somebody_changed_proves_nothing_until_its_holders_wrote_it_again(how):
     world, _, b = settled("a", "b")
