@@ -24,6 +24,8 @@ from kvip.kernel.listen import ClaimListener
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+BRIEF_S = 0.01
+"""A host on the segment answers within a few ms, one that comes up at that moment or sleeps may need more."""
 
 
 class ConflictWatch:
@@ -97,11 +99,16 @@ class ConflictWatch:
         standing = self._standings.get(vip, NOTHING_KNOWN)
         return not (standing.mac and standing.before_binding and self._belongs(vip, standing.index))
 
-    async def probe(self, vips: Sequence[Vip], link: Link) -> dict[Vip, bytes]:
+    def forget(self, vip: Vip) -> None:
+        """Nobody asks for the VIP any more: the next Service that does is not told of a host that had it once."""
+        if vip in self._standings:
+            self._standings[vip], _ = conflict.dropped(self._standings[vip])
+
+    async def probe(self, vips: Sequence[Vip], link: Link, *, brief: bool = False) -> dict[Vip, bytes]:
         """Who has, claims, or at the same time asks for these addresses on this NIC: VIP -> MAC; only VIPs with an answer are in it.
 
-        Takes rounds x interval (150 ms) for all of them together, less once all are answered, more only where the pace of the
-        NIC (10,000 frames/s, 2,048 at once) asks for it. Each answer is a conflict from then on. Raises AnnounceError when
+        Takes rounds x interval (150 ms; `brief`: 10 ms) for all of them together, less once all are answered, more only where the pace of
+        the NIC (10,000 frames/s, 2,048 at once) asks for it. Each answer is a conflict from then on. Raises AnnounceError when
         silence would prove nothing: no carrier, NIC gone or changed, frames refused, answers lost (RFC 5227 2.1).
         """
         if not vips:
@@ -110,7 +117,8 @@ class ConflictWatch:
         segment = self._segments.get(link.index)
         if segment is None or segment.failed:
             segment = self._open(link)
-        answers = await segment.ask(vips, link.mac, rounds=self._probe_rounds, interval_s=self._probe_interval_s)
+        rounds, interval_s = (1, BRIEF_S) if brief else (self._probe_rounds, self._probe_interval_s)
+        answers = await segment.ask(vips, link.mac, rounds=rounds, interval_s=interval_s)
         if len(answers) < len(set(vips)):
             self._check(link)
         for vip in vips:
@@ -208,7 +216,7 @@ class ConflictWatch:
             if conflict.idle(standing, now=now):
                 del self._standings[vip]
             elif standing.mac and not (self._wanted(vip) and self._belongs(vip, standing.index)):
-                self._standings[vip], _ = conflict.dropped(standing)
+                self.forget(vip)
         for segment in self._segments.values():
             segment.count_lost()
         metrics.vips_in_conflict.set(sum(1 for standing in self._standings.values() if standing.mac))

@@ -5,6 +5,7 @@ It must not bind, announce or let go. Asked only at a first assignment, never wh
 after a holder that was no kvip: nothing silences its kernel when it is killed (PROTOCOL G1); and on another NIC than the one on which
 this node had the VIP last: that may be another segment. On which NIC other nodes had it is not known.
 That nobody answered counts for the bind that follows, and for as long as the VIP stays bound here: after that it is the claim's to tell.
+What left here a moment ago and is asked for again is asked for briefly: its address may have been given to another host at once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 RECREATED_S = 1.0
-"""Asked for again so soon after it left here, it is the same assignment: a Service re-created with its address leaves no gap."""
+"""Asked for again so soon after it left here, a brief question is enough: a Service re-created with its address leaves hardly a gap."""
 SILENCE_S = 10.0
 """Silence counts for so long before the VIP is bound: longer than a node that is slow stays permitted, so that it does not ask for ever."""
 
@@ -68,7 +69,7 @@ class Probing:
         self._over: dict[Vip, float] = {}
         """By VIP that nobody asks for any more: when it was bound here last, while that may not be the end of it."""
         self._pending: set[Vip] = set()
-        self._batches: asyncio.Queue[tuple[list[Vip], Link]] = asyncio.Queue()
+        self._batches: asyncio.Queue[tuple[list[Vip], Link, bool]] = asyncio.Queue()
 
     def look(self, vip: Vip, link: Link) -> None:
         """Take in where the VIP is bound now, and that it is to go to this NIC. To be called before each plan."""
@@ -90,7 +91,7 @@ class Probing:
         """The VIP is not bound here any more, or is being let go of."""
         known = self._free.get(vip)
         if known is not None and known.until == float("inf"):
-            self._free[vip] = msgspec.structs.replace(known, until=self._clock.now() + RECREATED_S)
+            self._free[vip] = msgspec.structs.replace(known, until=self._clock.now())
 
     def unprobed(self, vip: Vip, link: Link) -> bool:
         """Must the segment be asked before this VIP is bound on this NIC?"""
@@ -103,8 +104,13 @@ class Probing:
         return self._watch is not None and vip in self._doubted and not self._found_free(vip, link)
 
     def _found_free(self, vip: Vip, link: Link) -> bool:
+        return self._silent(vip, link, for_s=0.0)
+
+    def _silent(self, vip: Vip, link: Link, *, for_s: float) -> bool:
+        """Was nobody else there, `for_s` ago at most?"""
         known = self._free.get(vip)
-        return known is not None and (known.succeeds, known.nic) == (self._succeeds(vip), link.name) and self._clock.now() < known.until
+        here = known is not None and (known.succeeds, known.nic) == (self._succeeds(vip), link.name)
+        return here and known is not None and self._clock.now() < known.until + for_s
 
     def first(self, vip: Vip) -> bool:
         """Is the next bind the first of this assignment, and nothing speaks against the address so far?"""
@@ -123,18 +129,24 @@ class Probing:
     def ask(self, vips: Iterable[Vip], link: Link) -> None:
         """Ask for these VIPs; `on_answer` is called when the answers are known."""
         fresh = [vip for vip in vips if vip not in self._pending]
-        if fresh:
-            self._pending.update(fresh)
-            self._batches.put_nowait((fresh, link))
+        self._pending.update(fresh)
+        lately = [vip for vip in fresh if self._silent(vip, link, for_s=RECREATED_S)]
+        for batch, brief in ((lately, True), ([vip for vip in fresh if vip not in set(lately)], False)):
+            if batch:
+                self._batches.put_nowait((batch, link, brief))
 
     def forget(self, vip: Vip) -> None:
         """Nobody asks for it any more: the next assignment is a first one again, unless it comes at once and was bound here until now."""
+        if self._watch is not None:
+            self._watch.forget(vip)
         home, now = self._home(vip), self._clock.now()
         if home is not None and not self.unprobed(vip, home):
-            self._free[vip] = _Silence(succeeds=self._succeeds(vip), nic=home.name, until=now + RECREATED_S)
+            self._free[vip] = _Silence(succeeds=self._succeeds(vip), nic=home.name, until=float("inf"))
             self._over[vip] = now
         elif now - self._over.get(vip, float("-inf")) > RECREATED_S:
             self._drop(vip)
+        else:
+            self.left(vip)
 
     def _drop(self, vip: Vip) -> None:
         for known in (self._free, self._last, self._over):
@@ -150,14 +162,14 @@ class Probing:
         """Ask, each batch at its own time, until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
-                vips, link = await self._batches.get()
-                group.create_task(self._ask(vips, link), name="probe")
+                vips, link, brief = await self._batches.get()
+                group.create_task(self._ask(vips, link, brief=brief), name="probe")
 
-    async def _ask(self, vips: list[Vip], link: Link) -> None:
+    async def _ask(self, vips: list[Vip], link: Link, *, brief: bool) -> None:
         assert self._watch is not None
         before = {vip: self._succeeds(vip) for vip in vips}
         try:
-            answers = await self._watch.probe(vips, link)
+            answers = await self._watch.probe(vips, link, brief=brief)
             until = self._clock.now() + SILENCE_S
             silent = [vip for vip in vips if vip not in answers]
             self._free.update((vip, _Silence(succeeds=before[vip], nic=link.name, until=until)) for vip in silent)

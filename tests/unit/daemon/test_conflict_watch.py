@@ -115,6 +115,21 @@ def test_a_conflict_of_a_vip_that_nobody_asks_for_any_more_is_forgotten_in_silen
     assert bench.told == [conflict(), conflict()]
 
 
+def test_a_conflict_is_forgotten_at_once_with_the_last_claim(bench):
+    bench.hosts = {VIP: STRANGER}
+
+    async def story(watch):
+        await watch.probe([VIP, OTHER], ETH0)
+        assert not watch.may_bind(VIP)
+        watch.forget(VIP)
+        watch.forget(OTHER)
+        assert watch.may_bind(VIP)
+        assert watch.conflicting(VIP) is None
+
+    bench.play(story)
+    assert bench.told == [conflict()]
+
+
 # -- while holding -----------------------------------------------------------------------------------------------------
 
 

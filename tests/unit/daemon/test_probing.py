@@ -7,6 +7,7 @@ import pytest
 
 from kvip.clock import ManualClock
 from kvip.core.model import IfIndex
+from kvip.daemon.conflicts import BRIEF_S
 from kvip.daemon.probing import RECREATED_S, SILENCE_S, Probing
 from kvip.errors import AnnounceError
 from tests.unit.daemon.conflict_bench import ClockLoop
@@ -21,19 +22,24 @@ class Watch:
 
     def __init__(self):
         self.asked = []
+        self.brief = []
         self.hosts = {}
         self.failures = []
         self.contested = set()
 
-    async def probe(self, vips, link):
+    async def probe(self, vips, link, *, brief=False):
         self.asked.append(list(vips))
-        await asyncio.sleep(PROBE_S)
+        self.brief.append(brief)
+        await asyncio.sleep(BRIEF_S if brief else PROBE_S)
         if self.failures:
             raise self.failures.pop(0)
         return {vip: mac for vip, mac in self.hosts.items() if vip in vips}
 
     def may_bind(self, vip):
         return vip not in self.hosts and vip not in self.contested
+
+    def forget(self, vip):
+        self.contested.discard(vip)
 
 
 class Bench:
@@ -142,6 +148,14 @@ def test_an_address_that_somebody_has_is_contested_and_to_be_asked_for_again_whe
     bench.play(story)
 
 
+def test_the_next_service_that_asks_for_it_does_not_wait_for_a_host_that_had_it_once(bench):
+    bench.watch.contested = {VIP}
+    assert bench.probing.contested(VIP)
+    bench.probing.forget(VIP)
+    assert not bench.probing.contested(VIP)
+    assert bench.probing.unprobed(VIP, ETH0)
+
+
 def test_a_vip_that_had_a_holder_before_is_not_asked_for(bench):
     bench.had = {VIP}
     assert not bench.asks(VIP, ETH0)
@@ -225,13 +239,16 @@ def test_what_nobody_claims_any_more_is_forgotten(bench, at_once):
 
 
 @pytest.mark.parametrize("how", ["found free", "taken over"])
-def test_what_is_claimed_again_at_once_is_the_same_assignment(bench, how):
+def test_what_left_a_moment_ago_is_asked_for_briefly(bench, how):
+    """Another host may have been given the address as its Service went."""
+
     async def story(probing):
         if how == "found free":
             probing.ask([VIP], ETH0)
             await asyncio.sleep(1)
         else:
             bench.had = {VIP}
+        bench.watch.brief.clear()
         for _ in range(3):
             bench.homes = {VIP: ETH0}
             assert not bench.asks(VIP, ETH0)
@@ -241,7 +258,29 @@ def test_what_is_claimed_again_at_once_is_the_same_assignment(bench, how):
                 bench.homes = {}
                 await asyncio.sleep(RECREATED_S / 5)
             bench.claimed = {VIP}
+            assert bench.asks(VIP, ETH0)
+            probing.ask([VIP], ETH0)
+            await asyncio.sleep(BRIEF_S + 0.01)
             assert not bench.asks(VIP, ETH0)
+        bench.homes = {VIP: ETH0}
+        probing.look(VIP, ETH0)
+        bench.homes = {}
+        probing.left(VIP)
+        probing.ask([VIP, OTHER], ETH0)
+        await asyncio.sleep(BRIEF_S + 0.01)
+
+    bench.play(story)
+    assert bench.watch.brief == [True] * 4 + [False]
+    assert bench.watch.asked[-2:] == [[VIP], [OTHER]]
+
+
+def test_what_nobody_asks_for_and_is_bound_still_when_it_is_claimed_again_is_not_asked_for(bench):
+    async def story(probing):
+        await bound_for_an_hour(bench)(probing)
+        bench.claimed, bench.had = set(), set()
+        probing.forget(VIP)
+        bench.claimed = {VIP}
+        assert not bench.asks(VIP, ETH0)
 
     bench.play(story)
 
@@ -447,12 +486,17 @@ def bound_for_an_hour(bench):
 
 
 def test_what_was_removed_by_somebody_else_is_put_back_without_asking(bench):
-    """Whatever is written of it by then."""
+    """Nothing tells of it by then in modes in which nothing is written: asked for briefly."""
 
     async def story(probing):
         await bound_for_an_hour(bench)(probing)
-        bench.homes, bench.had = {}, set()
+        bench.homes = {}
         assert not bench.asks(VIP, ETH0)
+        bench.had = set()
+        assert bench.asks(VIP, ETH0)
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(0.001)
+        assert bench.watch.brief[-1:] == [True]
 
     bench.play(story)
 

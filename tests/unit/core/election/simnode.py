@@ -43,7 +43,7 @@ class Node:
         self.cut = False
         self.stuck = False
         self.busy = False
-        """A turn of the reconcile loop goes on: what it bound is told to the election when it ends, and nothing is let go of before the next."""
+        """A turn of the reconcile loop goes on: what it bound is told when it ends, and nothing is let go of before the next."""
         self.stalled_until = 0.0
         self.inbox = []
         self.able = set()

@@ -93,7 +93,7 @@ def test_t5_no_heir_no_gap():
 
 
 def test_t5_what_a_turn_bound_that_still_goes_on_is_not_given_away():
-    """The election is told what is bound when the turn ends; thousands of addresses take seconds, and the last of them is let go of after."""
+    """What is bound is told when the turn ends; thousands of addresses take seconds, and the last of them is let go of after."""
     world = World()
     a, b = world.add("a", rebalance=True), world.add("b", rebalance=True)
     for node in (a, b):
