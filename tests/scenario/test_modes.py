@@ -240,7 +240,7 @@ def no_lease_is_left(cluster: Cluster) -> object:
     for node in cluster.nodes.values():
         if node.running:
             node.stop()
+        node.env["KVIP_ELECTION"] = cluster.mode
     for item in cluster.request("GET", LEASES)["items"]:
         cluster.request("DELETE", f"{LEASES}/{item['metadata']['name']}")
-    cluster.use("nothing")
     cluster.use(CLAIMS)

@@ -23,6 +23,7 @@ def test_t5_rebalancing_gives_a_node_that_came_its_share_without_two_answers(clu
         with cluster.restarted(second.node, **ON), cluster.judging(*VIPS) as prober:
             assert _shares(cluster) == [0, 6]
             took_s = wait(lambda: _shares(cluster) == [3, 3], "three VIPs on each node", timeout_s=SETTLED_S + 5 * ROUND_S)
+            assert all(prober.wait_answer(vip, cluster.lan.mac(cluster.bound(vip)[0]), timeout_s=1) for vip in VIPS)
             reports = [prober.report(vip) for vip in VIPS]
             print(f"{took_s:.0f} s, silences {[f'{report.longest_silence_s:.2f}' for report in reports]} s")
             assert [report.two_answers_s for report in reports] == [0] * len(VIPS)
