@@ -228,3 +228,22 @@ def test_t4_a_read_tells_nothing_of_a_change_after_it():
     state = claims.answered(state, op, claims.Answer(ok=True, lease=None), now=a.now())
     assert name in state.verify
     assert valid_until(state) == valid_until(a.state)
+
+
+def test_t1_who_cannot_say_how_long_he_may_act_may_do_so_for_the_longest_known_whenever_that_was_learnt():
+    """A daemon that starts hears of a heartbeat that somebody blanked before it hears of any longer lease than its own."""
+    world = World()
+    slow = world.add("slow", timers=Timers(lease_duration_s=8.0, renew_deadline_s=6.0, retry_period_s=2.0))
+    quick = world.add("quick", timers=Timers(lease_duration_s=3.0, renew_deadline_s=2.0, retry_period_s=0.5))
+    quick.able = set()
+    world.until(world.all_held, limit_s=10)
+    world.run(5.0)
+    assert slow.acts() == set(world.vips)
+    slow.stall(30.0)
+    world.server.blank("kvip-node-slow")
+    quick.kill()
+    quick.able = set(world.vips)
+    quick.boot()
+    world.run(7.0)
+    assert quick.acts() == set(), "who was blanked may act for up to 6 s, and 8 s are to be waited for"
+    world.until(lambda: quick.acts() == set(world.vips), limit_s=5.0)
