@@ -34,7 +34,8 @@ def learn_record(state: State, number: int, lease: Lease | None, *, now: float, 
             return rewritten(state, now=now) if asked is not None and is_older(record.version, asked) else state
         if record.uid != known.uid:
             free_from = now + longest_s(state)
-            record = replace(record, intact=record.intact and not _claims_unasked(state, record, number))
+            # Were we to act by it at once, even if we created it, who held by the former one may not know yet that it is gone.
+            record = replace(record, intact=record.intact and state.incarnation not in record.claims)
         elif record.intact and not follows(record.mark, known_version=known.version):
             record = replace(record, intact=False)
     elif _claims_unasked(state, record, number):
