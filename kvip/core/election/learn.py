@@ -15,7 +15,7 @@ from kvip.core.election.history import learn_count, rewritten, with_count
 from kvip.core.election.learn_records import learn_record
 from kvip.core.election.lease import is_older
 from kvip.core.election.members import Member
-from kvip.core.election.state import State, fresh, longest_s, look_again, own_name, replace, valid
+from kvip.core.election.state import State, fresh, longest_s, look_again, own_name, replace, valid, with_longest
 from kvip.core.objects import Lease
 
 
@@ -160,7 +160,7 @@ def _learn_member(state: State, node: str, lease: Lease | None, *, now: float, a
         return rewritten(state, now=now)
     member = seen.member
     duration_s = member.beat.duration_s if member.beat is not None and member.beat.intact else 0.0
-    state = replace(state, members={**state.members, node: member}, longest_s=max(state.longest_s, duration_s))
+    state = with_longest(replace(state, members={**state.members, node: member}), duration_s)
     if member.beat is not None and member.beat.intact and member.beat.about.shared_dead:
         state = replace(state, shared_dead=member.beat.about.shared_dead)
     if _changes_more_than_time(before, member):

@@ -11,7 +11,7 @@ from kvip.core.election.history import rewritten
 from kvip.core.election.lease import is_older
 from kvip.core.election.records import Record
 from kvip.core.election.seal import created, follows
-from kvip.core.election.state import Slot, State, longest_s, permitted, replace, with_slot
+from kvip.core.election.state import Slot, State, longest_s, permitted, replace, with_longest, with_slot
 from kvip.core.model import Vip
 from kvip.core.objects import Lease
 
@@ -34,7 +34,8 @@ def learn_record(state: State, number: int, lease: Lease | None, *, now: float, 
             return rewritten(state, now=now) if asked is not None and is_older(record.version, asked) else state
         if record.uid != known.uid:
             free_from = now + longest_s(state)
-            record = replace(record, intact=record.intact and not _claims_unasked(state, record, number))
+            # Were we to act by it at once, even if we created it, who held by the former one may not know yet that it is gone.
+            record = replace(record, intact=record.intact and state.incarnation not in record.claims)
         elif record.intact and not follows(record.mark, known_version=known.version):
             record = replace(record, intact=False)
     elif _claims_unasked(state, record, number):
@@ -79,7 +80,7 @@ def _set_record(state: State, slot: Slot, record: Record | None, *, now: float, 
     )
     state = with_slot(state, slot)
     if record is not None:
-        state = replace(state, longest_s=max(state.longest_s, record.duration_s if record.intact else 0.0))
+        state = with_longest(state, record.duration_s if record.intact else 0.0)
     return replace(state, lost="claims changed by another") if had - mine and not state.lost else state
 
 

@@ -214,6 +214,21 @@ def longest_s(state: State) -> float:
     return max(state.longest_s, state.timers.lease_duration_s)
 
 
+def with_longest(state: State, duration_s: float) -> State:
+    """A lease duration was seen. If it is the longest, then whoever cannot say how long he may act may have that one, also by what was
+    observed before: in which order Leases are heard of tells nothing (PROTOCOL T4)."""
+    more_s = duration_s - longest_s(state)
+    if duration_s <= state.longest_s:
+        return state
+    state = replace(state, longest_s=duration_s)
+    if more_s <= 0:
+        return state
+    mute = {node: each for node, each in state.members.items() if not (each.beat.intact if each.beat is not None else each.named)}
+    members = {node: replace(each, silence_s=max(each.silence_s, duration_s)) for node, each in mute.items()}
+    slots = {number: replace(slot, free_from=slot.free_from + more_s) for number, slot in state.slots.items() if slot.free_from}
+    return look_again(replace(state, members={**state.members, **members}, slots={**state.slots, **slots}))
+
+
 def refuses(state: State, node: str) -> tuple[Vip, ...]:
     """What another node says it could not bind."""
     member = state.members.get(node)

@@ -228,3 +228,43 @@ def test_t4_a_read_tells_nothing_of_a_change_after_it():
     state = claims.answered(state, op, claims.Answer(ok=True, lease=None), now=a.now())
     assert name in state.verify
     assert valid_until(state) == valid_until(a.state)
+
+
+def test_t1_who_cannot_say_how_long_he_may_act_may_do_so_for_the_longest_known_whenever_that_was_learnt():
+    """A daemon that starts hears of a heartbeat that somebody blanked before it hears of any longer lease than its own."""
+    world = World()
+    slow = world.add("slow", timers=Timers(lease_duration_s=8.0, renew_deadline_s=6.0, retry_period_s=2.0))
+    quick = world.add("quick", timers=Timers(lease_duration_s=3.0, renew_deadline_s=2.0, retry_period_s=0.5))
+    quick.able = set()
+    world.until(world.all_held, limit_s=10)
+    world.run(5.0)
+    assert slow.acts() == set(world.vips)
+    slow.stall(30.0)
+    world.server.blank("kvip-node-slow")
+    quick.kill()
+    quick.able = set(world.vips)
+    quick.boot()
+    world.run(7.0)
+    assert quick.acts() == set(), "who was blanked may act for up to 6 s, and 8 s are to be waited for"
+    world.until(lambda: quick.acts() == set(world.vips), limit_s=5.0)
+
+
+def test_t4_a_record_that_was_created_in_the_place_of_another_that_was_just_deleted_gives_nothing_yet():
+    """The creation was under way all the time: who held by the former record does not know yet that it is gone."""
+    world = World()
+    a = world.add("a")
+    a.hold = lambda op: op.purpose == "claim" and not op.version
+    world.until(lambda: a.held, limit_s=2.0)
+    b = world.add("b")
+    world.until(lambda: b.acts(), limit_s=2.0)
+    op = next(op for op in a.held if op.name in {record_of(world, vip) for vip in b.acts()})
+    world.until(lambda: a.state.slots[records.number_in(op.name)].record is not None, limit_s=0.5)
+    world.server.delete(op.name)
+    answer = world.perform(op)
+    assert answer.ok
+    a.hold = None
+    a.answer(op, answer, a.epoch)
+    a.turn()
+    assert a.acts() == set()
+    world.run(3 * D)
+    assert world.all_held()
