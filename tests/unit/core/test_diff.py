@@ -1,5 +1,7 @@
 """The planner against every state of one VIP, applied to a model of the kernel."""
 
+from itertools import combinations, product
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -21,35 +23,29 @@ def bound(vip, *, index=2, marked=True, prefix=None, flags=0, left_s=60.0):
     return Bound(address=place, expires_at=None if left_s is None else NOW + left_s)
 
 
+# Few draws of many values each: what a draw costs is most of what an example does.
+NAMES = ("known", "claimed", "permitted", "announced", "admitted", "guarded", "waiting", "unprobed", "contested")
+SWITCHES = st.integers(0, 2 ** len(NAMES) - 1)
+INDICES = st.sampled_from([each for size in range(4) for each in combinations((2, 3, 4), size)])
+PLACES = st.sampled_from(
+    [
+        {"marked": marked, "prefix": prefix, "flags": flags, "left_s": left_s}
+        for marked, prefix, flags, left_s in product((False, True), (None, 24), (0, DADFAILED), (None, -1.0, 10.0, 39.0, 41.0, 60.0))
+    ]
+)
+
+
 @st.composite
 def cases(draw):
     vip = draw(st.sampled_from(VIPS))
+    yes = draw(SWITCHES)
     wanted = Wanted(
         vip=vip,
-        known=draw(st.booleans()),
-        claimed=draw(st.booleans()),
         eligible=draw(st.sampled_from([True, False, None])),
-        permitted=draw(st.booleans()),
         link=draw(st.sampled_from([*LINKS, None])),
-        announced=draw(st.booleans()),
-        admitted=draw(st.booleans()),
-        guarded=draw(st.booleans()),
-        waiting=draw(st.booleans()),
-        unprobed=draw(st.booleans()),
-        contested=draw(st.booleans()),
+        **{name: bool(yes >> bit & 1) for bit, name in enumerate(NAMES)},
     )
-    places = draw(st.sets(st.sampled_from([2, 3, 4])))
-    there = tuple(
-        bound(
-            vip,
-            index=index,
-            marked=draw(st.booleans()),
-            prefix=draw(st.sampled_from([None, 24])),
-            flags=draw(st.sampled_from([0, DADFAILED])),
-            left_s=draw(st.sampled_from([None, -1.0, 10.0, 39.0, 41.0, 60.0])),
-        )
-        for index in places
-    )
+    there = tuple(bound(vip, index=index, **draw(PLACES)) for index in draw(INDICES))
     return wanted, there
 
 
