@@ -36,7 +36,9 @@ docs: $(READY) ## everything under docs/ that is generated, but for measurements
 	$(BIN)/python -c 'from kvip.metric_reference import *; print(metrics_markdown(), end="")' > docs/metrics.md
 	$(RUN) -m lab.doctor > docs/doctor.md
 
-unit: $(READY) ## the pure parts, no root
+unit: export PYTHONDONTWRITEBYTECODE =
+unit: export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/pycache
+unit: $(READY) ## the pure parts, no root; what is compiled is kept for the next run, whatever the shell says
 	$(BIN)/python -m pytest tests/unit -n logical -p no:benchmark
 
 netns: $(READY) ## the kernel and the wire, in a namespace of their own

@@ -12,6 +12,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import NoReturn, Protocol
 
 import msgspec
@@ -105,16 +106,22 @@ def _add_kube_vip_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, dest=name, nargs="?", const="true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
+@cache
+def _parser() -> _Parser:
+    """Of the daemon's command line."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    add_arguments(parser)
+    _add_kube_vip_arguments(parser)
+    return parser
+
+
 def load(argv: Sequence[str], environ: Mapping[str, str], *, files: Files | None = None, hostname: str | None = None) -> Loaded:
     """Settings from flags (without the command's name), environment and TOML file.
 
     Raises ConfigError with the setting's name and the source of the value. `files` and `hostname` default to this machine's.
     """
     files = SystemFiles() if files is None else files
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    add_arguments(parser)
-    _add_kube_vip_arguments(parser)
-    flags: dict[str, str] = vars(parser.parse_args(list(argv)))
+    flags: dict[str, str] = vars(_parser().parse_args(list(argv)))
     by_flag = {FLAGS[flag]: f"--{flag}" for flag in FLAGS if f"--{flag}" in flags and not environ.get(FLAGS[flag])}
     environ = {**environ, **{variable: flags[flag] for variable, flag in by_flag.items()}}
     warnings: list[str] = []

@@ -13,6 +13,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 registry = CollectorRegistry()
+VIP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+"""Seconds: from what a take or a let-go should last, to five times the second within which a VIP must go (I2)."""
 
 
 class VipSeries(Collector):
@@ -53,13 +55,13 @@ actions_total = Counter(
 take_seconds = Histogram(
     "kvip_take_seconds",
     "Seconds from the change that asked for a VIP to its first frame",
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+    buckets=VIP_BUCKETS,
     registry=registry,
 )
 let_go_seconds = Histogram(
     "kvip_let_go_seconds",
     "Seconds from the change that ended a VIP here to the kernel's word that it is gone; fences are not among them",
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+    buckets=VIP_BUCKETS,
     registry=registry,
 )
 frames_total = Counter(

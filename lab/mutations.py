@@ -57,7 +57,7 @@ MUTANTS = (
         "kvip/daemon/turn.py",
         "takes = [action for action in takes if action.vip not in stuck]",
         "",
-        ("tests/unit/daemon/test_nics.py",),
+        ("tests/unit/daemon/test_nic_moves.py",),
     ),
     Mutant(
         "K2, F1",
@@ -97,7 +97,11 @@ MUTANTS = (
         "kvip/core/election/lease.py",
         "in_time = now < until and (election.valid_until is None or now < election.valid_until)",
         "in_time = True",
-        ("tests/unit/test_lease_election.py", "tests/unit/test_lease_loop.py"),
+        (
+            "tests/unit/core/election/test_lease_holding.py",
+            "tests/unit/core/election/test_lease_machine.py",
+            "tests/unit/daemon/test_lease_loop.py",
+        ),
     ),
     Mutant(
         "R2",
@@ -105,7 +109,7 @@ MUTANTS = (
         "kvip/daemon/executor.py",
         "self._epoch += 1\n        self._guard.disarm()",
         "self._epoch += 1",
-        ("tests/unit/test_executor.py", "-k", "fence"),
+        ("tests/unit/daemon/test_executor_fence.py",),
     ),
     _claims_mutant(
         "T2",
@@ -234,7 +238,7 @@ MUTANTS = (
         "kvip/daemon/firewall.py",
         "        if not self._intact():\n            self._tampered",
         "        if False:\n            self._tampered",
-        ("tests/unit/daemon/test_firewall.py",),
+        ("tests/unit/daemon/test_firewall_failures.py",),
     ),
     Mutant(
         "I3",
@@ -242,7 +246,7 @@ MUTANTS = (
         "kvip/core/ledger.py",
         "if former is not None and former != wish.uid:",
         "if False:",
-        ("tests/unit/test_ledger.py",),
+        ("tests/unit/core/test_ledger.py",),
     ),
     Mutant(
         "I5",
@@ -250,7 +254,7 @@ MUTANTS = (
         "kvip/core/diff.py",
         "if wanted.known and not wanted.claimed:",
         "if not wanted.claimed:",
-        ("tests/unit/test_diff.py",),
+        ("tests/unit/core/test_diff.py",),
     ),
     Mutant(
         "I6",
@@ -258,6 +262,6 @@ MUTANTS = (
         "kvip/daemon/executor.py",
         'self._binding.bind("add", [(a.vip, a.link) for a in allowed]',
         'self._binding.bind("replace", [(a.vip, a.link) for a in allowed]',
-        ("tests/unit/test_executor.py", "-k", "unmarked"),
+        ("tests/unit/daemon/test_executor.py", "-k", "unmarked"),
     ),
 )

@@ -13,6 +13,8 @@ from lab.lan import CLIENT, Lan
 from lab.netns import LabError
 from lab.prober import Prober
 
+NIC, VLAN = "kube-vip.io/serviceInterface", "kube-vip.io/serviceVLAN"
+
 
 @contextmanager
 def asking(lan: Lan, nic: str, *vips: str) -> Iterator[Prober]:
@@ -57,3 +59,8 @@ def macvlans(cluster: Cluster) -> Iterator[dict[str, str]]:
     finally:
         for name in macs:
             cluster.lan.run(name, "ip", "link", "del", "mv0")
+
+
+def name_nic(cluster: Cluster, service: str, nic: str | None, key: str = NIC) -> None:
+    """Edit the annotation by which a Service names its NIC, or its VLAN; None takes it away."""
+    cluster.patch(service, {"metadata": {"annotations": {key: nic}}})

@@ -7,7 +7,7 @@ readers: an age here compares the clocks of two machines, and no node decides by
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -20,13 +20,13 @@ from kvip.core.election.heartbeat import node_of
 from kvip.core.election.lease import PER_SERVICE, SUCCESSION_ANNOTATION
 from kvip.core.election.services import LeaseKey, Scheme, lease_of
 from kvip.core.ledger import Claimant
-from kvip.core.model import ServiceKey, Vip, packed
+from kvip.core.model import ServiceKey, Vip
 from kvip.core.objects import EndpointSlice, Lease, Node, Service
 from kvip.core.sharing import Sharing
 from kvip.core.siting import SERVICE_NAME_LABEL, NodeRules
 from kvip.observe.explaining import Case
 from kvip.observe.standing import VipFacts, holding_node
-from kvip.observe.state import ServiceView, VipView, unmet
+from kvip.observe.state import Instants, ServiceView, VipView, numeric, unmet
 
 ClusterState = Literal["held", "expired", "pending", "invalid", "conflict"]
 Election = Literal["claims", "global", "per-service"]
@@ -136,13 +136,13 @@ class Cluster:
         for row in rows:
             if row.state == "held":
                 held[row.node] = held.get(row.node, 0) + 1
-        ordered = tuple(sorted(rows, key=lambda row: (_order(row.vip), row.state == "conflict", row.services[0].service)))
+        ordered = tuple(sorted(rows, key=lambda row: (numeric(row.vip), row.state == "conflict", row.services[0].service)))
         return ClusterView(at=self.at, election=self.election, nodes=tuple(self._node_views(held)), vips=ordered)
 
     @property
     def at(self) -> str:
         """The instant of the view."""
-        return self._wall.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return Instants(now=0.0, wall=self._wall).now()
 
     def case(self, key: ServiceKey) -> Case:
         """All that bears on one Service, but what only the nodes know."""
@@ -242,11 +242,3 @@ class Cluster:
 def _missing(row: VipView) -> ClusterVip:
     state: ClusterState = "invalid" if row.state == "invalid" else "conflict" if row.state == "conflict" else "pending"
     return ClusterVip(vip=row.vip, state=state, reason=row.reason, services=row.services, node="", holder="", in_status=False)
-
-
-def _order(vip: str) -> tuple[int, bytes, str]:
-    try:
-        value = packed(Vip(vip))
-    except OSError:
-        return 17, b"", vip
-    return len(value), value, vip

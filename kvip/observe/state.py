@@ -210,11 +210,15 @@ def _unmet(wish: Wish, value: str, state: State, reason: str) -> VipView:
     )
 
 
+def numeric(vip: str) -> tuple[int, bytes, str]:
+    """Sorts VIPs: IPv4 first, by number; what is no address comes last."""
+    try:
+        value = packed(Vip(vip))
+    except OSError:
+        return 17, b"", vip
+    return len(value), value, vip
+
+
 def order(row: VipView) -> Order:
     """What is held comes before what others ask for in vain."""
-    first, vain = row.services[0].service if row.services else "", row.state == "conflict"
-    try:
-        value = packed(Vip(row.vip))
-    except OSError:
-        return 17, b"", row.vip, vain, first
-    return len(value), value, row.vip, vain, first
+    return *numeric(row.vip), row.state == "conflict", row.services[0].service if row.services else ""

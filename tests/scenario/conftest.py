@@ -11,12 +11,23 @@ from lab.cluster import CLAIMS, GLOBAL, Cluster, wait
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import API_IP, Lan
 from lab.scene import recover
+from lab.segment import SecondSegment
 
 MODES = (CLAIMS, GLOBAL)
 """Of the tests that run in several; a module may name others in its own MODES, the default ring's first."""
 DEFAULT_RING = frozenset(
     f"test_{name}.py"
-    for name in ("bad_input", "claims", "fault_table", "fencing", "left_behind", "lifecycle", "service_security", "sharing")
+    for name in (
+        "bad_input",
+        "claims",
+        "fault_table",
+        "fencing",
+        "left_behind",
+        "lifecycle",
+        "service_security",
+        "service_security_rules",
+        "sharing",
+    )
 )
 """Modules whose tests run without --slow, but for those that say that they are slow."""
 DEFAULT_MODE = CLAIMS
@@ -105,3 +116,10 @@ def embedded(cluster: Cluster) -> Iterator[EmbeddedApi]:
         pytest.skip("only the embedded API server fails on request")
     yield cluster.api
     cluster.api.reset()
+
+
+@pytest.fixture
+def segment(lan: Lan) -> Iterator[SecondSegment]:
+    """A second segment, with NIC eth1, of two nodes and the client."""
+    with SecondSegment(lan, "n1", "n2") as segment:
+        yield segment

@@ -1,6 +1,6 @@
 """Renewing and fencing (rules R1 to R7), seen from outside: Leases, signals and clocks are changed, the wire is judged.
 
-R5 (no renewal while the reconcile loop is stuck) needs a loop that is stuck alone; see tests/unit/test_lease_loop.py.
+R5 (no renewal while the reconcile loop is stuck) needs a loop that is stuck alone; see tests/unit/daemon/test_lease_loop_trouble.py.
 """
 
 from __future__ import annotations

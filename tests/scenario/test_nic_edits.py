@@ -9,25 +9,14 @@ import pytest
 
 from lab.cluster import CLAIMS, GLOBAL, PER_SERVICE, Cluster, now, wait
 from lab.lan import CLIENT, Lan
-from lab.nics import asking, macvlans, on
+from lab.nics import VLAN, asking, macvlans, name_nic, on
 from lab.prober import Prober
 from lab.scene import come_of_age
 from lab.segment import SecondSegment
 
 MODES = (CLAIMS, GLOBAL, PER_SERVICE)
 ONE, ONE6 = "10.10.0.200", "fd00:10::200"
-NIC, VLAN = "kube-vip.io/serviceInterface", "kube-vip.io/serviceVLAN"
 MOVED_S = 1.0
-
-
-@pytest.fixture
-def segment(lan: Lan) -> Iterator[SecondSegment]:
-    with SecondSegment(lan, "n1", "n2") as segment:
-        yield segment
-
-
-def name_nic(cluster: Cluster, service: str, nic: str | None, key: str = NIC) -> None:
-    cluster.patch(service, {"metadata": {"annotations": {key: nic}}})
 
 
 def test_an_edit_moves_the_vip_on_its_node_and_no_two_nics_answer_at_once(cluster: Cluster, mode: str, segment: SecondSegment) -> None:

@@ -10,25 +10,14 @@ import pytest
 
 from lab.cluster import Cluster, wait
 from lab.lan import Lan
-from lab.nics import asking, macvlans, on, places
+from lab.nics import NIC, VLAN, asking, macvlans, name_nic, on, places
 from lab.scene import LEASE_S, NO_GAP_S
 from lab.segment import SecondSegment
 
 ONE, ONE6 = "10.10.0.200", "fd00:10::200"
 TWO, TWO6 = "10.20.0.200", "fd00:20::200"
-NIC, VLAN = "kube-vip.io/serviceInterface", "kube-vip.io/serviceVLAN"
 AUTO = {"KVIP_SERVICES_INTERFACE": "auto"}
 MOVED_S = 1.0
-
-
-@pytest.fixture
-def segment(lan: Lan) -> Iterator[SecondSegment]:
-    with SecondSegment(lan, "n1", "n2") as segment:
-        yield segment
-
-
-def name_nic(cluster: Cluster, service: str, nic: str | None, key: str = NIC) -> None:
-    cluster.patch(service, {"metadata": {"annotations": {key: nic}}})
 
 
 def told(cluster: Cluster, uid: str, reason: str, *words: str, timeout_s: float = 6.0) -> None:

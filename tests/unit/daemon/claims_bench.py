@@ -15,7 +15,7 @@ from kvip.daemon.global_election import GlobalElection
 from kvip.daemon.supervision import Heartbeats
 from kvip.errors import ApiError
 from kvip.kube.decode import EnvelopeError
-from tests.unit.test_lease_loop import ClockLoop
+from tests.unit.clock_loop import ClockLoop
 
 TIMERS = Timers(lease_duration_s=5.0, renew_deadline_s=3.0, retry_period_s=1.0)
 SHARED = "svcs"

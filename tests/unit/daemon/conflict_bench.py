@@ -7,6 +7,7 @@ from kvip.core.conflict import Claim
 from kvip.core.model import IfIndex, Link, Vip, packed
 from kvip.daemon.conflicts import ConflictWatch
 from kvip.daemon.supervision import Heartbeats
+from tests.unit.clock_loop import ClockLoop
 
 ETH0 = Link(index=IfIndex(2), name="eth0", mac=b"\2\0\0\0\0\1", up=True, carrier=True)
 ETH1 = Link(index=IfIndex(3), name="eth1", mac=b"\2\0\0\0\0\2", up=True, carrier=True)
@@ -24,25 +25,6 @@ def conflict(vip=VIP, mac=STRANGER, nic="eth0"):
 
 def changed(**fields):
     return Link(**{"index": ETH0.index, "name": "eth0", "mac": ETH0.mac, "up": True, "carrier": True, **fields})
-
-
-class ClockLoop(asyncio.SelectorEventLoop):
-    """An event loop that does not wait: its pauses move the clock."""
-
-    def __init__(self, clock):
-        super().__init__()
-        self._clock = clock
-        poll = self._selector.select
-
-        def select(timeout):
-            assert timeout is not None, "everything waits, and no timer runs"
-            clock.advance(max(0.0, timeout))
-            return poll(0)
-
-        self._selector.select = select
-
-    def time(self):
-        return self._clock.now()
 
 
 class Bench:

@@ -19,7 +19,7 @@ from kvip.core.objects import (
     ServiceSpec,
     ServiceStatus,
 )
-from kvip.errors import SwitchError
+from kvip.errors import NetlinkError, SwitchError
 from kvip.kernel.batches import OpResult, vip_address
 from kvip.kernel.switch import Expired, Late
 
@@ -284,3 +284,10 @@ class Announcements:
 
     def restart_on(self, link):
         self.log.append(("restart", link.name))
+
+
+INTERRUPTED = NetlinkError(errno.EINTR, "dump", "all addresses")
+
+
+def many_services(count):
+    return [service(Vip(f"10.0.{n >> 8}.{n & 255}"), key=ServiceKey(f"default/s{n}"), uid=f"uid-{n}") for n in range(1, count + 1)]

@@ -9,8 +9,8 @@ from kvip.clock import ManualClock
 from kvip.core.facts import Facts
 from kvip.daemon.binding import Binding
 from kvip.errors import NetlinkError
+from tests.unit.daemon.executor_bench import Kernel
 from tests.unit.daemon.fake_ports import ETH0, VIP, marked
-from tests.unit.test_executor import Kernel
 
 
 @pytest.fixture

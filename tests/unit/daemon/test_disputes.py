@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from kvip.daemon.disputes import Disputes
+from tests.unit.clock_loop import ClockLoop
 from tests.unit.daemon import conflict_bench
-from tests.unit.daemon.conflict_bench import PEER, STRANGER, ClockLoop
+from tests.unit.daemon.conflict_bench import PEER, STRANGER
 from tests.unit.daemon.fake_ports import ETH0, OTHER, THIRD, VIP, marked, service
 from tests.unit.daemon.house import House
 

@@ -7,7 +7,7 @@ import pytest
 
 from kvip.clock import ManualClock
 from kvip.daemon.life import LAST_WORDS_S, Life
-from tests.unit.daemon.conflict_bench import ClockLoop
+from tests.unit.clock_loop import ClockLoop
 
 
 class Daemon:

@@ -7,11 +7,8 @@ import pytest
 
 from kvip.daemon.reconcile_loop import TICK_S
 from kvip.daemon.turn import DOUBT_RETRY_S
-from kvip.errors import NetlinkError
-from tests.unit.daemon.fake_ports import LIFETIME_S, OTHER, VIP, marked, service, unmarked
+from tests.unit.daemon.fake_ports import INTERRUPTED, LIFETIME_S, OTHER, VIP, marked, service, unmarked
 from tests.unit.daemon.house import House
-
-INTERRUPTED = NetlinkError(errno.EINTR, "dump", "all addresses")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from kvip.clock import ManualClock
 from kvip.daemon import reserved
 from kvip.daemon.reserved import PERIOD_S, Reserved
 from kvip.errors import ApiError, NetlinkError
-from tests.unit.daemon.conflict_bench import ClockLoop
+from tests.unit.clock_loop import ClockLoop
 
 UNRESOLVED = ApiError("resolve", "https://api.example", status=0, reason="gaierror")
 

@@ -8,11 +8,9 @@ import pytest
 from kvip import metrics
 from kvip.core.diff import DADFAILED
 from kvip.core.model import IfIndex
-from kvip.errors import NetlinkError
-from tests.unit.daemon.fake_ports import ETH0, ETH1, IPVS0, OTHER, VIP, VIP6, marked, unmarked
+from tests.unit.daemon.fake_ports import ETH0, ETH1, INTERRUPTED, IPVS0, OTHER, VIP, VIP6, marked, unmarked
 from tests.unit.daemon.house import House
 
-INTERRUPTED = NetlinkError(errno.EINTR, "dump", "all addresses")
 DOWN = ETH0.__class__(index=ETH0.index, name="eth0", mac=ETH0.mac, up=True, carrier=False)
 OTHER_MAC = ETH0.__class__(index=ETH0.index, name="eth0", mac=b"\2\0\0\0\0\7", up=True, carrier=True)
 NOTHING = (set(), set())

@@ -4,7 +4,7 @@ import ipaddress
 import struct
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet6 import (
     ICMPv6ND_NA,
@@ -32,6 +32,9 @@ NOBODY = "00:00:00:00:00:00"
 ALL = "ff:ff:ff:ff:ff:ff"
 VIP, VIP6 = Vip("192.0.2.7"), Vip("2001:db8::7")
 
+COPIED = settings(max_examples=40)
+"""Where values are only copied, what differs is the family: few examples have met each."""
+
 macs = st.binary(min_size=6, max_size=6)
 ipv4 = st.integers(1, 2**32 - 1).map(lambda number: canonical(ipaddress.IPv4Address(number)))
 ipv6 = st.integers(1, 2**128 - 2**120 - 1).map(lambda number: canonical(ipaddress.IPv6Address(number)))
@@ -50,6 +53,7 @@ def scapy_probe(mac, vip):
     return bytes(Ether(src=text, dst=in6_getnsmac(group)) / address / ICMPv6ND_NS(tgt=vip))
 
 
+@COPIED
 @given(macs, st.lists(ipv4 | ipv6, max_size=8))
 def test_probes_are_those_of_another_implementation(mac, vips):
     frames = [frame for group in build_probes(mac, vips) for frame in single(*group)]
@@ -68,6 +72,7 @@ def test_a_mac_of_another_size_is_refused():
         build_probes(bytes(8), [VIP])
 
 
+@COPIED
 @given(ipv6)
 def test_the_group_of_a_solicitation_is_that_of_another_implementation(vip):
     assert solicited_node_mac(packed(vip)).hex(":") == in6_getnsmac(in6_getnsma(packed(vip)))
@@ -76,12 +81,14 @@ def test_the_group_of_a_solicitation_is_that_of_another_implementation(vip):
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
+@COPIED
 @given(macs, ipv4 | ipv6)
 def test_a_probe_is_read_as_a_question_not_as_a_claim(mac, vip):
     ((frame, _),) = build_probes(mac, [vip])
     assert read_claim(frame) == Claim(vip=vip, mac=mac if any(mac) else frame[6:12], probing=True)
 
 
+@COPIED
 @given(macs.filter(any), ipv4, ipv6)
 def test_announcements_are_read_as_claims(mac, vip, vip6):
     for frame in single(_arp_py.build_arp(mac, packed(vip)), 60):

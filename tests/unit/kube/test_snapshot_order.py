@@ -1,6 +1,6 @@
 """What an informer tells first of a snapshot: mode `claims` counts its view as complete once the snapshot shows its own heartbeat."""
 
-from tests.unit.kube_server import GONE, answer, informing, initial, service, until
+from tests.unit.kube.kube_server import GONE, answer, informing, initial, service, until
 
 
 async def test_what_vanished_is_told_before_what_is_new(tmp_path):

@@ -13,7 +13,7 @@ from kvip.core.rights import rules_for
 from kvip.kube import survey
 from kvip.kube.survey import Survey, rights_of, skew_s
 from kvip.settings import Settings
-from tests.unit.kube_server import answer, api_of, hang, kube_server, listing, service, status
+from tests.unit.kube.kube_server import answer, api_of, hang, kube_server, listing, service, status
 
 SETTINGS = Settings(node_name="n1", election="claims")
 POD = {

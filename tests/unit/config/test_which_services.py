@@ -1,0 +1,47 @@
+"""Settings that say which Services are served, and what is written."""
+
+import pytest
+
+from kvip.aliases import FOREIGN
+from kvip.core.objects import ManagedService, Service
+from kvip.daemon.terms import rules_of, service_kind
+from kvip.options import OPTIONS
+from tests.unit.config.loading import loaded, refused
+
+
+@pytest.mark.parametrize("name", ["svc_namespace", "lb_class_legacy_handling", "disable_service_updates"])
+def test_a_variable_that_was_taken_over_is_an_alias_and_nothing_else(name):
+    assert [option.alias for option in OPTIONS if name in option.alias] == [(name,)]
+    assert name not in {item.name for item in FOREIGN}
+
+
+@pytest.mark.parametrize(
+    ("environ", "only"),
+    [
+        ({}, False),
+        ({"lb_class_only": "true"}, True),
+        ({"lb_class_legacy_handling": "false"}, True),
+        ({"lb_class_legacy_handling": "true"}, False),
+        ({"lb_class_only": "false", "lb_class_legacy_handling": "false"}, True),
+        ({"lb_class_only": "true", "lb_class_legacy_handling": "true"}, True),
+    ],
+)
+def test_classes_are_filtered_as_kube_vip_filters_them(environ, only):
+    """LbClassFilter and LbClassFilterLegacy of kube-vip's pkg/services."""
+    assert rules_of(loaded(**environ).settings).class_only is only
+
+
+def test_one_namespace_is_taken_over_from_kube_vip():
+    settings = loaded(svc_namespace="shop").settings
+    assert (settings.service_namespace, rules_of(settings).namespace) == ("shop", "shop")
+    assert "no DNS label" in refused(svc_namespace="Shop,other").problem
+
+
+def test_strays_are_not_removed_while_one_namespace_is_in_view():
+    assert "stray-action=report" in refused("--stray-action=remove", svc_namespace="shop").problem
+    assert loaded("--stray-action=remove").settings.stray_action == "remove"
+
+
+def test_more_of_a_service_is_decoded_only_where_its_writers_matter():
+    assert service_kind(loaded().settings) is Service
+    assert service_kind(loaded("--addresses-from-status").settings) is ManagedService

@@ -1,0 +1,95 @@
+"""The executor's hand on the switch: silence at start, refusals, arming, groups, and life without a switch."""
+
+import errno
+
+import pytest
+
+from kvip.core.diff import Adopt
+from kvip.core.model import Vip
+from kvip.errors import NetlinkError
+from tests.unit.daemon.executor_bench import LINK, VIP, Bench, held, let_go, marked, take, unmarked
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def test_k5_at_start_what_is_marked_is_silenced_and_stays(bench):
+    bench.facts.links[LINK.index] = LINK
+    bench.kernel.put(marked(), unmarked(Vip("192.0.2.9")))
+    assert bench.executor.silence(nics=["eth0"]) == ([marked()], False)
+    assert ("install", VIP) in bench.log
+    assert len(bench.kernel.table) == 2
+
+
+async def test_a_switch_that_refuses_means_nothing_is_bound_or_announced(bench):
+    bench.switch.refuses = True
+    for done in (
+        await bench.executor.take([take()], epoch=bench.executor.epoch),
+        await bench.executor.adopt([Adopt(vip=VIP, link=LINK)], epoch=bench.executor.epoch),
+    ):
+        assert "the switch does not let it through" in done[0].problem
+    assert bench.log == []
+
+
+async def test_what_cannot_be_removed_is_silenced_in_the_switch(bench):
+    bench.facts.links[LINK.index] = LINK
+    bench.know(marked())
+    bench.kernel.refuse[VIP] = errno.EPERM
+    await bench.executor.let_go([let_go(marked())], epoch=bench.executor.epoch)
+    assert ("silence", VIP) in bench.log
+    bench.log.clear()
+    assert not bench.executor.fence()
+    assert ("silence", VIP) in bench.log
+
+
+def test_k4_arming_begins_with_a_first_arm_and_an_expired_switch_is_a_fence(bench):
+    assert bench.executor.arm(1003.0) == ""
+    assert bench.executor.arm(1004.0) == ""
+    assert bench.log == [("arm", 1003.0), ("rearm", 1004.0)]
+    bench.switch.expired = True
+    assert bench.executor.arm(1005.0) == "switched off by the kernel"
+    bench.executor.fence()
+    bench.log.clear()
+    bench.switch.expired = False
+    assert bench.executor.arm(1006.0) == ""
+    assert bench.log == [("arm", 1006.0)]
+
+
+async def test_k7_rules_that_someone_removed_are_put_back_silent_first_then_armed(bench):
+    await bench.executor.take([take()], epoch=bench.executor.epoch)
+    bench.executor.arm(1003.0)
+    bench.log.clear()
+    bench.switch.whole = False
+    assert bench.executor.arm(1004.0) == ""
+    assert bench.log == [("install", VIP), ("admit", VIP), ("arm", 1004.0)]
+
+
+def test_without_a_switch_start_removes_every_marked_address_and_says_which():
+    bench = Bench(weak=True)
+    theirs = unmarked(Vip("192.0.2.9"))
+    bench.kernel.put(marked(), theirs)
+    assert bench.executor.silence(nics=["eth0"]) == ([marked()], True)
+    assert list(bench.kernel.table.values()) == [theirs]
+
+
+def test_without_a_switch_start_fails_when_the_kernel_keeps_an_address_or_gives_no_dump():
+    bench = Bench(weak=True)
+    bench.kernel.put(marked())
+    bench.kernel.refuse[VIP] = errno.EPERM
+    with pytest.raises(NetlinkError, match=r"192\.0\.2\.7"):
+        bench.executor.silence(nics=["eth0"])
+    bench.kernel.dump_broken = NetlinkError(errno.EINTR, "dump", "addresses")
+    with pytest.raises(NetlinkError):
+        bench.executor.silence(nics=["eth0"])
+
+
+async def test_a_vip_moves_to_another_group_without_a_frame_or_an_address_changed(bench):
+    await held(bench, {VIP: "s0"})
+    bench.groups[VIP] = "s1"
+    assert bench.executor.regroup(VIP) == ""
+    assert bench.log == [("admit", VIP)]
+    assert bench.guard.members("s1") == {VIP}
+    bench.switch.refuses = True
+    assert "switch" in bench.executor.regroup(VIP)
