@@ -1,12 +1,16 @@
 """The socket for readers: its owner's alone, in place of a dead daemon's, and nobody who hangs or floods holds up another."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import stat
+from urllib.parse import quote
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from kvip.cli import daemon_view
 from kvip.errors import KvipError
@@ -178,3 +182,53 @@ async def test_one_connection_gets_one_answer(path):
             answer = await reader.read()
         assert answer.count(b"HTTP/1.1 200") == served.asked == 1
         writer.close()
+
+
+REQUESTS = st.binary(max_size=120) | st.builds(
+    lambda method, target, version, headers, body: b" ".join((method, target, version)) + b"\r\n" + headers + b"\r\n" + body,
+    st.sampled_from([b"GET", b"POST", b"HEAD", b"OPTIONS", b"PRI", b"\xff", b"get"]),
+    st.sampled_from([b"/state", b"/explain", b"*", b"http://x/state", b"/explain?service=", b"/../state", b"//"])
+    | st.binary(max_size=20).map(lambda raw: b"/explain?service=default/" + raw)
+    | st.text(max_size=8).map(lambda text: b"/explain?service=default/" + quote(text, errors="surrogatepass").encode()),
+    st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"HTTP/9", b""]),
+    st.sampled_from(
+        [b"", b"Host: x\r\n", b"Content-Length: 9999999999\r\n", b"Transfer-Encoding: chunked\r\n", b"Upgrade: websocket\r\n", b":\r\n"]
+    ),
+    st.sampled_from([b"", b"ffffffffffffffff\r\n", b"x" * 8_500, b"GET /state HTTP/1.1\r\n\r\n" * 20]),
+)
+
+
+async def _sent(path, raw):
+    """What came back for these bytes."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    answer = b""
+    with contextlib.suppress(ConnectionError):
+        writer.write(raw)
+        await writer.drain()
+        answer = await reader.read()
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    return answer
+
+
+def test_whatever_a_reader_sends_the_next_one_is_answered(path, monkeypatch, caplog):
+    monkeypatch.setattr(readers, "PACE_S", 0.0)
+    monkeypatch.setattr(readers, "ASK_S", 0.1)
+    with asyncio.Runner() as runner:
+        served = runner.run(Served(path).__aenter__())
+
+        @settings(max_examples=60, deadline=None)
+        @given(raw=REQUESTS)
+        @example(raw=b"GET /explain?service=default/%ED%A0%80 HTTP/1.1\r\n\r\n")
+        @example(raw=b"GET /explain?service=default/\xff HTTP/1.1\r\n\r\n")
+        def one(raw):
+            answer = runner.run(asyncio.wait_for(_sent(path, raw), 5))
+            assert len(answer) < 10_000
+            assert b"HTTP/1.1 500" not in answer
+            assert runner.run(asyncio.wait_for(served.ask("/explain?service=default%2Fweb"), 5)) == {"service": "default/web"}
+            assert not served.task.done()
+
+        one()
+        runner.run(served.__aexit__())
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
