@@ -5,7 +5,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvip.aliases import FOREIGN, parse_bool
@@ -666,6 +666,7 @@ ARGUMENTS = (
 )
 
 
+@settings(deadline=None)
 @given(argv=st.lists(ARGUMENTS | st.builds("{}={}".format, st.sampled_from([option.flag for option in OPTIONS]), VALUES), max_size=6))
 def test_any_command_line_loads_or_is_a_config_error(argv):
     with contextlib.suppress(ConfigError):

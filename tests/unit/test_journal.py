@@ -5,7 +5,7 @@ import logging
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvip import metrics
@@ -160,6 +160,7 @@ SHAPED = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(
     data=st.binary(max_size=80) | VALUES.map(msgspec.json.encode) | SHAPED.map(msgspec.json.encode),
     at=st.integers(0, 400),

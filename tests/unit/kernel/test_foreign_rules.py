@@ -4,7 +4,7 @@ import json
 import shlex
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvip.kernel import firewall, foreign_rules
@@ -221,6 +221,7 @@ TREES = st.recursive(
 DEEP = "[" * 100_000 + "]" * 100_000
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=60) | TREES.map(json.dumps) | st.lists(TREES, max_size=4).map(lambda items: json.dumps({"nftables": items})))
 @example(text=f'{{"nftables":[{{"metainfo":{DEEP}}}]}}')
 @example(text='{"nftables":[{"rule":{"family":"ip","table":"t","chain":"c","handle":1,"expr":[{"match":' + DEEP + "}]}}]}")
@@ -238,6 +239,7 @@ LINES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(text=st.lists(LINES | st.text(max_size=20), max_size=8).map("\n".join))
 @example(text="*nat\n-A \nCOMMIT")
 @example(text="*nat\n-A KUBE-VIP-EGRESS -m comment --comment\n")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvip.core.addresses import Surroundings, addresses_of
@@ -105,12 +105,14 @@ def read(kind, raw):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
 @given(raw=st.binary(max_size=100))
 def test_any_bytes_are_read_or_refused(kind, raw):
     read(kind, raw)
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_document_is_read_or_refused(kind, data):
     item = data.draw(objects(kind))
@@ -141,6 +143,7 @@ def test_nesting_without_end_is_read_or_refused(kind, shape):
         read(kind, (shape % inner).encode())
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=60) | st.text(alphabet="0123456789.,:/%abcdef ", max_size=60))
 @example("1," * 5000)
 def test_any_text_names_addresses_or_is_told(text):

@@ -1,7 +1,7 @@
 """Leases that somebody else wrote: whatever stands in them, a node reads them, decides, and never falls over."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvip.core.election import claims, heartbeat, lease, records, seal
@@ -48,6 +48,7 @@ LEASES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(found=LEASES)
 @example(Lease(metadata=ObjectMeta(name="kvip-node-n2", annotations={heartbeat.NICS: f'[{{"x":{DEEP}}}]'})))
 @example(Lease(metadata=ObjectMeta(name="kvip-node-n2", annotations={heartbeat.WRITTEN: f"n2_1 {HUGE} - - 0"})))
@@ -62,6 +63,7 @@ def test_a_lease_is_read_whatever_stands_in_it(found):
     assert records.count_in(found) in (None, 64)
 
 
+@settings(deadline=None)
 @given(mark=TEXTS, version=VERSIONS)
 def test_a_mark_is_read_whatever_it_is(mark, version):
     assert seal.sequence_of(mark) >= 0
@@ -70,6 +72,7 @@ def test_a_mark_is_read_whatever_it_is(mark, version):
     assert not seal.unbroken(mark, uid="u", content="anything")
 
 
+@settings(deadline=None)
 @given(versions=st.lists(VERSIONS, min_size=2, max_size=2))
 def test_versions_are_compared_whatever_they_are(versions):
     lease.is_older(*versions)
@@ -80,6 +83,7 @@ def taking_part():
     return claims.start("n1", MINE, TIMERS, count=4, shared_name="plndr-svcs-lock")
 
 
+@settings(deadline=None)
 @given(story=st.lists(st.tuples(LEASES | st.none(), NAMES), min_size=1, max_size=8))
 def test_a_node_decides_on_whatever_it_is_shown(story):
     state, now = taking_part(), 1000.0
@@ -93,6 +97,7 @@ def test_a_node_decides_on_whatever_it_is_shown(story):
         assert claims.permits(state) == frozenset()
 
 
+@settings(deadline=None)
 @given(story=st.lists(LEASES, min_size=1, max_size=8))
 def test_the_election_of_one_lease_goes_on_whatever_it_is_shown(story):
     state = lease.Election(incarnation=MINE, timers=TIMERS)
