@@ -16,7 +16,7 @@ from typing import NoReturn
 from kvip.aliases import parse_bool
 from kvip.errors import ConfigError
 from kvip.options import Option
-from kvip.settings import Settings
+from kvip.settings import Settings, split_list
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -112,15 +112,15 @@ def check_settings(settings: Settings, sources: Mapping[str, str]) -> None:
 
     `sources` tells by field where a value came from.
     """
-    for field, (name, check) in _TEXT_CHECKS.items():
-        problem = check(getattr(settings, field))
+    for field, (name, _) in _TEXT_CHECKS.items():
+        problem = text_fault(field, getattr(settings, field))
         if problem:
             raise ConfigError(name, problem, source=sources.get(field, ""))
     if "socket" in sources and len(os.fsencode(settings.socket)) > LONGEST_SOCKET:
         problem = f"{shown(settings.socket)} is longer than {LONGEST_SOCKET} bytes, the most that a unix socket's path may have (unix(7))"
         raise ConfigError("socket", problem, source=sources["socket"])
     _check_timers(settings, sources)
-    if settings.service_namespace and settings.stray_action == "remove":
+    if settings.watched_namespace and settings.stray_action == "remove":
         # A stray is what no Service has: with one namespace in view, it may be the VIP of a Service elsewhere.
         problem = "'remove' needs all Services in view, service-namespace shows those of one namespace; set stray-action=report"
         raise ConfigError("stray-action", problem, source=sources.get("stray_action", ""))
@@ -128,6 +128,11 @@ def check_settings(settings: Settings, sources: Mapping[str, str]) -> None:
     if settings.ipv6_dad and not settings.probe:
         problem = "needs probe: only a probe finds out when the other host is gone; set probe=true"
         raise ConfigError("ipv6-dad", problem, source=sources.get("ipv6_dad", ""))
+
+
+def text_fault(field: str, text: str) -> str:
+    """What is wrong with the text of a setting that is a name, a path or a list; "" = nothing."""
+    return _TEXT_CHECKS[field][1](text)
 
 
 def _check_timers(settings: Settings, sources: Mapping[str, str]) -> None:
@@ -172,6 +177,30 @@ def _label(text: str) -> str:
     return "" if _DNS_LABEL.fullmatch(text) else f"{shown(text)} is no DNS label (RFC 1123: a-z, 0-9 and '-', at most 63 characters)"
 
 
+def _namespaces(text: str) -> str:
+    # A list without a name must not come to mean "all".
+    if text and not split_list(text):
+        return f"{shown(text)} names no namespace; unset it to serve all"
+    return next(filter(None, map(_label, split_list(text))), "")
+
+
+def _networks(text: str) -> str:
+    if text and not split_list(text):
+        return f"{shown(text)} names no network; unset it to allow every address"
+    return next(filter(None, map(_network, split_list(text))), "")
+
+
+def _network(text: str) -> str:
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        network = None
+    if network is None or "%" in text:
+        return f"{shown(text)} is no network such as 192.0.2.0/24 or 2001:db8::/64"
+    given = text.partition("/")[0]
+    return "" if ipaddress.ip_address(given) == network.network_address else f"{shown(text)} is an address inside {network}; write that"
+
+
 def nic_name_fault(text: str) -> str:
     """Why a NIC cannot be called so, as the rest of a sentence; "" = it can (dev_valid_name() of net/core/dev.c)."""
     # IFNAMSIZ counts the terminating NUL.
@@ -213,7 +242,8 @@ _TEXT_CHECKS: dict[str, tuple[str, Callable[[str], str]]] = {
     "interface": ("interface", _interface),
     "services_interface": ("services-interface", _services_interface),
     "namespace": ("namespace", _label),
-    "service_namespace": ("service-namespace", lambda text: _label(text) if text else ""),
+    "service_namespace": ("service-namespace", _namespaces),
+    "allow_cidr": ("allow-cidr", _networks),
     "lease_name": ("lease-name", _subdomain),
     "metrics_address": ("metrics-address", _listen),
     "state_dir": ("state-dir", _absolute),

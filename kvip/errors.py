@@ -6,6 +6,12 @@ Every message says what failed, on which object, and what happens next or what t
 from __future__ import annotations
 
 import os
+from typing import Final
+
+import msgspec
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for a text that is not the document that is expected: RecursionError where it is nested without end."""
 
 
 class KvipError(Exception):

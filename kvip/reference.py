@@ -20,6 +20,7 @@ A setting is taken from the first of: its flag, its `KVIP_` variable, kube-vip's
 flag without the dashes in front: `lease-duration = 5`. Times are numbers of seconds. A value that cannot be used ends kvip with
 exit code 2 and a message that names the setting and where the value came from.
 The tests that show what kube-vip's names do: [drop-in-tests.md](drop-in-tests.md).
+What to set where tenants share a cluster: [threats.md](threats.md).
 
 ## Settings
 

@@ -237,9 +237,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     service_namespace: Annotated[
         str,
         _meta(
-            "Serve the Services of this namespace only, and watch no other; the same on all nodes.",
+            "Serve the Services of these namespaces only (comma-separated); the same on all nodes. With one, no other is watched; with "
+            "several all are: kvip then needs to read Services and EndpointSlices everywhere, and to write in those only.",
             alias=("svc_namespace",),
             shown_default="all namespaces",
+        ),
+    ] = ""
+    allow_cidr: Annotated[
+        str,
+        _meta(
+            "Networks (CIDRs, comma-separated, both families) that VIPs are taken from; the same on all nodes. An address outside is not "
+            "held, and its Service is told so by a Warning Event. Unset, whoever may edit a Service may take any address of the network "
+            "that no Node, gateway or API server has."
         ),
     ] = ""
     addresses_from_status: Annotated[
@@ -280,3 +289,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["debug", "info", "warning", "error"], _meta("Least severe log lines that are written.", alias=("vip_loglevel",))
     ] = "info"
     loop: Annotated[Literal["uvloop", "asyncio"], _meta("Event loop.")] = "uvloop"
+
+    @property
+    def served_namespaces(self) -> tuple[str, ...]:
+        """The namespaces whose Services are served; empty = all."""
+        return split_list(self.service_namespace)
+
+    @property
+    def watched_namespace(self) -> str:
+        """The one namespace whose Services are watched; "" = all are. The API watches one namespace or all of them."""
+        return self.served_namespaces[0] if len(self.served_namespaces) == 1 else ""
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """The parts of a comma-separated text, each once, without blanks and empty ones."""
+    return tuple(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))

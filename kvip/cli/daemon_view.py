@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from kvip.errors import KvipError
+from kvip.errors import UNREADABLE, KvipError
 from kvip.observe.explaining import Explanation
 from kvip.observe.state import StateView
 from kvip.options import OPTIONS
@@ -70,7 +70,7 @@ def ask(path: str, target: str) -> bytes:
 def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise KvipError(f"the daemon's answer cannot be read ({error}): is it of another version than this command?") from error
 
 

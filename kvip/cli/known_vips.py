@@ -12,7 +12,7 @@ import msgspec
 
 from kvip.core.model import Vip
 from kvip.daemon.journal import FILE_NAME, FORMAT, LARGEST_BYTES, Journal, boot_id
-from kvip.errors import ConfigError
+from kvip.errors import UNREADABLE, ConfigError
 
 Owners = Mapping[Vip, tuple[str, ...]]
 
@@ -26,7 +26,7 @@ def from_journal(directory: str) -> Owners:
         journal = msgspec.json.decode(path.read_bytes(), type=Journal)
     except OSError as error:
         raise ConfigError("state-dir", f"the journal {path} cannot be read: {error.strerror or error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ConfigError("state-dir", f"the journal {path} is torn or not kvip's: {error}") from error
     if journal.format != FORMAT:
         raise ConfigError("state-dir", f"the journal {path} has format {journal.format}, this kvip reads {FORMAT}")

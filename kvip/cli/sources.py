@@ -11,8 +11,7 @@ import os
 import sys
 from datetime import UTC, datetime
 
-from kvip.cli import daemon_view
-from kvip.core.desired import Rules
+from kvip.cli import daemon_view, served
 from kvip.core.model import ServiceKey
 from kvip.errors import ConfigError, KvipError
 from kvip.observe.cluster import Cluster, ClusterView, Terms
@@ -35,12 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag, field, metavar in (
         ("--namespace", "namespace", "NAME"),
         ("--lease-name", "lease_name", "NAME"),
-        ("--load-balancer-class", "load_balancer_class", "CLASS"),
-        ("--service-namespace", "service_namespace", "NAME"),
     ):
         text = f"for the whole cluster: the daemons' setting (default: {_DEFAULTS[field] or 'all'})"
         parser.add_argument(flag, metavar=metavar, default=_DEFAULTS[field], help=text)
-    parser.add_argument("--class-only", action="store_true", help="for the whole cluster: Services without a class are not kvip's")
+    served.add_arguments(parser, when="for the whole cluster")
 
 
 def state(options: argparse.Namespace) -> StateView | ClusterView:
@@ -77,9 +74,10 @@ def _cluster(options: argparse.Namespace, kubeconfig: str) -> Cluster:
     # The Kubernetes client takes longer to import than a daemon to answer.
     from kvip.cli.cluster_objects import read_objects
 
-    rules = Rules(load_balancer_class=options.load_balancer_class, class_only=options.class_only, namespace=options.service_namespace)
     objects = asyncio.run(read_objects(kubeconfig, namespace=options.namespace))
-    return Cluster(objects, Terms(rules=rules, namespace=options.namespace, lease_name=options.lease_name), wall=datetime.now(UTC))
+    return Cluster(
+        objects, Terms(rules=served.rules_of(options), namespace=options.namespace, lease_name=options.lease_name), wall=datetime.now(UTC)
+    )
 
 
 def fail(error: KvipError) -> int:

@@ -15,10 +15,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from kvip.cli import served
 from kvip.cli.known_vips import Owners, from_journal
 from kvip.cli.rows import Row, as_json, as_table
 from kvip.cli.sweeper import Request, Sweeper
-from kvip.core.desired import Rules
 from kvip.core.sweeping import Also, parse_also, parse_vips
 from kvip.daemon.supervision import LOCK_NAME
 from kvip.errors import ConfigError, KvipError
@@ -101,8 +101,7 @@ def _owners(options: argparse.Namespace) -> Owners:
         # The Kubernetes client takes longer to import than a sweep to run.
         from kvip.cli.cluster_vips import from_api
 
-        rules = Rules(load_balancer_class=options.load_balancer_class, class_only=options.class_only)
-        return asyncio.run(from_api(options.kubeconfig, rules))
+        return asyncio.run(from_api(options.kubeconfig, served.rules_of(options)))
     try:
         return from_journal(options.state_dir)
     except ConfigError as error:
@@ -163,11 +162,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kubeconfig", metavar="FILE", help="with --adopt: ask the API which VIPs are ours")
     parser.add_argument("--lifetime", metavar="SECONDS", type=int, default=60, help="with --adopt: lifetime of the addresses (default: 60)")
     parser.add_argument("--state-dir", metavar="DIR", default=_DEFAULTS["state_dir"], help="folder of the journal (default: %(default)s)")
-    parser.add_argument(
-        "--load-balancer-class",
-        metavar="CLASS",
-        default=_DEFAULTS["load_balancer_class"],
-        help="with --kubeconfig: the class of the Services that are ours (default: %(default)s)",
-    )
-    parser.add_argument("--class-only", action="store_true", help="with --kubeconfig: Services without a class are not ours")
+    served.add_arguments(parser, when="with --kubeconfig")
     return parser

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -20,6 +20,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LONGEST_ADDRESS = 64
 """Characters; longer text is no address, and is not tried."""
+MOST_NETWORKS_SHOWN = 5
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +48,20 @@ def parse(value: str) -> Vip:
         return canonical(ipaddress.ip_address(value))
     except ValueError:
         raise ValueError("is not an IP address") from None
+
+
+def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """The networks that these texts name. Raises ValueError for one that names none."""
+    return tuple(map(ipaddress.ip_network, texts))
+
+
+def range_refusal(vip: Vip, allowed: Sequence[Network]) -> str | None:
+    """Why an address lies where this kvip may take none from; empty `allowed` = it may be any."""
+    ip = ipaddress.ip_address(vip)
+    if not allowed or any(ip in network for network in allowed):
+        return None
+    shown = ", ".join(map(str, allowed[:MOST_NETWORKS_SHOWN])) + (" and more" if len(allowed) > MOST_NETWORKS_SHOWN else "")
+    return f"is outside allow-cidr ({shown}); choose one inside, or have its network added to allow-cidr on every node"
 
 
 def family_refusal(vip: Vip, families: tuple[str, ...] | None) -> str | None:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from kvip.core.problem import Problem, about
+from kvip.core.problem import MOST_TOLD, Problem, about
 
 ADDRESSES = "kube-vip.io/loadbalancerIPs"
 IGNORE = "kube-vip.io/ignore"
@@ -52,7 +52,7 @@ SCHEMA: tuple[Annotation, ...] = (
     Annotation(
         key=ADDRESSES,
         treatment="read",
-        values="IPv4 and IPv6 addresses, comma-separated",
+        values="IPv4 and IPv6 addresses, comma-separated; at most 64",
         does="The VIPs; wins over `spec.loadBalancerIP`. Each family must be one of `spec.ipFamilies`. When an address is changed, the new "
         "one is bound first, and the former let go of after 0.7 s at the latest.",
     ),
@@ -159,8 +159,10 @@ def invalid(key: str, value: str, fault: str) -> Problem:
 
 def remarks(annotations: Mapping[str, str]) -> tuple[Problem, ...]:
     """What kvip does not do although it is asked for, and keys that nobody knows: most likely misspelt."""
-    found = []
+    found: list[Problem] = []
     for key, value in annotations.items():
+        if len(found) > MOST_TOLD:
+            break
         if not key.startswith(PREFIXES):
             continue
         known = _BY_KEY.get(key)

@@ -6,11 +6,13 @@ Output: a `Wish`. It must not look at what is bound or who holds what, nor at ot
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from kvip.core import annotations as notes
 from kvip.core import selectors
-from kvip.core.addresses import Surroundings, family_refusal, parse, refusal
+from kvip.core.addresses import Network, Surroundings, family_refusal, parse, range_refusal, refusal
 from kvip.core.election.services import LeaseKey, Scheme, lease_of
 from kvip.core.model import ServiceKey, Uid, Vip
 from kvip.core.objects import ManagedService, Service
@@ -33,8 +35,15 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """True: a Service without a class is not ours."""
     service_security: bool = False
     """True: only a Service's ports are let through to its VIPs."""
-    namespace: str = ""
-    """Only Services of this namespace are ours; "" = of all."""
+    namespaces: tuple[str, ...] = ()
+    """Only Services of these namespaces are ours; empty = of all."""
+    allowed: tuple[Network, ...] = ()
+    """Only addresses of these networks are VIPs; empty = of all.
+
+    An address outside is no valid one, rather than one for which this node is no candidate: nobody is to claim it, so what is bound of it
+    has no owner any more and is removed like everything that has none, and its Service hears why. Where nodes differ in it, the claims
+    of each node decide what it stands for, as they do for the addresses of its own NICs.
+    """
     addresses_from_status: bool = False
     """Take addresses from status.loadBalancer.ingress where nothing else names any."""
     require_endpoints: bool = False
@@ -114,9 +123,9 @@ def not_ours(service: Service, rules: Rules) -> str:
 
 def outside(namespace: str, rules: Rules) -> str:
     """Why the Services of a namespace are not served, as a sentence about one of them; "" = they are."""
-    if not rules.namespace or namespace == rules.namespace:
+    if not rules.namespaces or namespace in rules.namespaces:
         return ""
-    return f"it is in the namespace {shown(namespace)}, and service-namespace leaves only {shown(rules.namespace)} to kvip"
+    return f"it is in the namespace {shown(namespace)}, and service-namespace leaves only {shown(', '.join(rules.namespaces))} to kvip"
 
 
 def interpret(service: Service, rules: Rules, surroundings: Surroundings) -> Wish:
@@ -132,7 +141,7 @@ def interpret(service: Service, rules: Rules, surroundings: Surroundings) -> Wis
     annotations = metadata.annotations or {}
     problems: list[Problem] = []
     source, values = requested(service, rules)
-    addresses, listed, refused = _addresses(source, values, service, surroundings)
+    addresses, listed, refused = _addresses(source, values, service, rules, surroundings)
     problems += [about("InvalidAddress", source, each.value, f"{each.fault}; not bound") for each in refused]
     local_only = spec.external_traffic_policy == "Local"
     problems += filter(None, (notes.switch(annotations, key)[1] for key in (notes.IGNORE, notes.WITHOUT_ENDPOINTS, notes.FORCE_ELECTION)))
@@ -176,36 +185,55 @@ def shown_by_another(service: Service) -> bool:
 
 
 FROM_STATUS = "status.loadBalancer.ingress"
+MOST_ADDRESSES = 64
+"""Of one Service. Every node reads a Service at each change of it, in the loop that renews its lease, and annotations are up to 256 KiB."""
+
+
+def parts_of(text: str) -> list[str]:
+    """The values of a comma-separated list of addresses, as far as they count, and the beginning of the rest."""
+    *parts, rest = text.split(",", MOST_ADDRESSES)
+    if len(parts) < MOST_ADDRESSES:
+        parts, rest = [*parts, rest], ""
+    return list(filter(None, (part.strip() for part in (*parts, rest.strip(", ").partition(",")[0]))))
 
 
 def requested(service: Service, rules: Rules) -> tuple[str, list[str]]:
     """Where a Service of ours says which addresses it wants, as messages name it ("" = nowhere), and the values as they stand there."""
     annotations = service.metadata.annotations or {}
     if notes.ADDRESSES in annotations:
-        text = annotations[notes.ADDRESSES]
-        return notes.source_of(notes.ADDRESSES), [part.strip() for part in text.split(",") if part.strip()]
+        return notes.source_of(notes.ADDRESSES), parts_of(annotations[notes.ADDRESSES])
     if service.spec.load_balancer_ip:
         return "spec.loadBalancerIP", [service.spec.load_balancer_ip.strip()]
     if rules.addresses_from_status and shown_by_another(service):
-        return FROM_STATUS, [entry.ip for entry in service.ingress if entry.ip]
+        return FROM_STATUS, [entry.ip for entry in service.ingress[: MOST_ADDRESSES + 1] if entry.ip]
     return "", []
 
 
+def named(service: Service, rules: Rules) -> dict[Vip, None]:
+    """Every address that a Service names where `requested` finds it, in that order, whether or not it can have it."""
+    found: dict[Vip, None] = {}
+    for value in requested(service, rules)[1][:MOST_ADDRESSES]:
+        with contextlib.suppress(ValueError):
+            found[parse(value)] = None
+    return found
+
+
 def _addresses(
-    source: str, values: list[str], service: Service, surroundings: Surroundings
+    source: str, values: list[str], service: Service, rules: Rules, surroundings: Surroundings
 ) -> tuple[tuple[Vip, ...], frozenset[Vip], tuple[Refused, ...]]:
     """What can be bound, all that is named, and what cannot be bound."""
     addresses: dict[Vip, None] = {}
     listed: set[Vip] = set()
     repeated: set[Vip] = set()
-    refused: list[Refused] = []
-    for value in values:
+    surplus = f"is beyond the {MOST_ADDRESSES} addresses that one Service can have; use another Service"
+    refused = [Refused(value=value, fault=surplus) for value in values[MOST_ADDRESSES:]]
+    for value in values[:MOST_ADDRESSES]:
         try:
             vip = parse(value)
         except ValueError as error:
             refused.append(Refused(value=value, fault=str(error)))
             continue
-        fault = refusal(vip, surroundings) or family_refusal(vip, service.spec.ip_families)
+        fault = refusal(vip, surroundings) or range_refusal(vip, rules.allowed) or family_refusal(vip, service.spec.ip_families)
         if fault:
             refused.append(Refused(value=value, fault=fault))
         elif vip in listed:

@@ -36,22 +36,26 @@ _LEASES = Rule(group="coordination.k8s.io", resources=("leases",), verbs=(*_READ
 
 def rules_for(settings: Settings) -> Mapping[str, tuple[Rule, ...]]:
     """The rules by the namespace where they hold; `EVERYWHERE` comes first."""
-    services = [Rule(resources=("services",), verbs=_READ), Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=_READ)]
-    if not settings.disable_service_updates:
-        services.append(Rule(resources=("services/status",), verbs=("patch",)))
-        if settings.vip_host_annotation:
-            services.append(Rule(resources=("services",), verbs=("patch",)))
-    cluster = [Rule(resources=("nodes",), verbs=_READ)]
-    local: dict[str, list[Rule]] = {settings.service_namespace: services}
+    served = settings.served_namespaces
+    local: dict[str, list[Rule]] = {EVERYWHERE: [Rule(resources=("nodes",), verbs=_READ)]}
+    # What is watched is read: one namespace, or all.
+    local.setdefault(settings.watched_namespace, []).extend(
+        (Rule(resources=("services",), verbs=_READ), Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=_READ))
+    )
+    for namespace in served or (EVERYWHERE,):
+        if not settings.disable_service_updates:
+            local.setdefault(namespace, []).append(Rule(resources=("services/status",), verbs=("patch",)))
+            if settings.vip_host_annotation:
+                local[namespace].append(Rule(resources=("services",), verbs=("patch",)))
     # An Event is in the namespace of what it is about; one about a Node in "default" (validation of core/v1 Event).
-    for namespace in dict.fromkeys((settings.service_namespace, _OF_NODES)) if settings.service_namespace else (EVERYWHERE,):
+    for namespace in dict.fromkeys((*served, _OF_NODES)) if served else (EVERYWHERE,):
         local.setdefault(namespace, []).append(_EVENTS)
     # A Service's annotation may name a Lease in any namespace.
     if settings.election == "per-service" or settings.per_service_on_demand:
-        cluster.append(_LEASES)
+        local[EVERYWHERE].insert(1, _LEASES)
     else:
         local.setdefault(settings.namespace, []).append(_LEASES)
-    return {EVERYWHERE: tuple(cluster + local.pop(EVERYWHERE, [])), **{namespace: tuple(rules) for namespace, rules in local.items()}}
+    return {namespace: tuple(rules) for namespace, rules in local.items()}
 
 
 def rbac_objects(settings: Settings, subject: Json) -> list[Json]:

@@ -17,7 +17,7 @@ import msgspec
 
 from kvip.core.addresses import LONGEST_ADDRESS, Ip, Network
 from kvip.core.annotations import ADDRESSES
-from kvip.core.desired import Rules, is_ours, service_key
+from kvip.core.desired import MOST_ADDRESSES, Rules, is_ours, parts_of, service_key
 from kvip.core.model import Address, IfIndex, ServiceKey, Uid, Vip, canonical, host_prefix, is_ipv6
 from kvip.core.objects import Service
 
@@ -68,7 +68,7 @@ def addresses_in(service: Service) -> frozenset[Vip]:
     if service.spec.type != "LoadBalancer":
         return frozenset()
     texts = [
-        *(service.metadata.annotations or {}).get(ADDRESSES, "").split(","),
+        *parts_of((service.metadata.annotations or {}).get(ADDRESSES, ""))[:MOST_ADDRESSES],
         service.spec.load_balancer_ip,
         *(entry.ip for entry in service.ingress),
     ]

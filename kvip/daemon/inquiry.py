@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvip.core import siting
-from kvip.core.addresses import parse
-from kvip.core.desired import is_ours, requested
+from kvip.core.desired import is_ours, named
 from kvip.core.model import ServiceKey, Vip
 from kvip.daemon.parts import Parts
 from kvip.observe.explaining import Case
@@ -81,13 +80,9 @@ def case_of(parts: Parts, key: ServiceKey, header: Header) -> Case:
     """All that bears on one Service."""
     desire = parts.desire
     service = parts.caches.services.store.get(key)
-    named: dict[Vip, None] = dict.fromkeys(parts.ledger.claims_of(key))
+    vips: dict[Vip, None] = dict.fromkeys(parts.ledger.claims_of(key))
     if service is not None:
-        for value in requested(service, parts.rules)[1]:
-            try:
-                named[parse(value)] = None
-            except ValueError:
-                continue
+        vips |= named(service, parts.rules)
     wish = desire.sharing.wish(key)
     return Case(
         key=key,
@@ -95,8 +90,8 @@ def case_of(parts: Parts, key: ServiceKey, header: Header) -> Case:
         header=header,
         rules=parts.rules,
         surroundings=desire.surroundings,
-        rivals={vip: desire.sharing.asking(vip) for vip in named},
-        facts={vip: facts_of(parts, vip) for vip in named},
+        rivals={vip: desire.sharing.asking(vip) for vip in vips},
+        facts={vip: facts_of(parts, vip) for vip in vips},
         objections=desire.objections(wish) if wish is not None else (),
         writes_status=not parts.settings.disable_service_updates,
         refresh_s=parts.settings.refresh_interval_s,

@@ -17,8 +17,10 @@ from pathlib import Path
 import msgspec
 
 from kvip import metrics
+from kvip.core.election.heartbeat import node_of
 from kvip.core.ledger import Claimant, Ledger
 from kvip.core.model import Incarnation, Vip
+from kvip.errors import UNREADABLE
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ def load(directory: Path) -> Journal | None:
         journal = msgspec.json.decode(data, type=Journal)
         if journal.format != FORMAT:
             raise msgspec.ValidationError(f"format {journal.format}, this kvip reads {FORMAT}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         aside = path.with_suffix(".json.bad")
         try:
             path.replace(aside)
@@ -70,6 +72,12 @@ def load(directory: Path) -> Journal | None:
         _warn("the journal is torn or not kvip's; going on without it", path, problem)
         return None
     return journal
+
+
+def is_predecessors(journal: Journal | None, *, node: str) -> bool:
+    """Was it written by a former daemon of this node in this boot? One that names another node's life would have that one's VIPs taken
+    for free while it lives (PROTOCOL R7)."""
+    return journal is not None and journal.boot_id == boot_id() and journal.node == node == node_of(journal.incarnation)
 
 
 def save(directory: Path, journal: Journal) -> None:

@@ -169,7 +169,7 @@ class Parts:
             lease_api=lease_api,
             lease_namespace=lease_namespace,
             lease_filter=chosen,
-            services_in=settings.service_namespace,
+            services_in=settings.watched_namespace,
             service_kind=service_kind(settings),
             clock=self.clock,
             beat=self.heartbeats.beat,
@@ -189,6 +189,7 @@ class Parts:
             events=self.events,
             speaks=self.wires.speaks,
             covers=self.wires.covers,
+            granted_elsewhere=self.wires.granted_elsewhere,
             clock=self.clock,
             answers_for_others=lambda: any(map(answers_for_others, self.nics.announcing())),
         )
@@ -314,15 +315,16 @@ class Parts:
     def remember(self, found: list[Address], *, removed: bool) -> None:
         """What the journal of a former daemon says about the marked addresses that were found at start."""
         journal = journals.load(Path(self.settings.state_dir))
-        usable = journal is not None and journal.boot_id == journals.boot_id() and journal.node == self.settings.node_name
-        claims = journal.claims if journal is not None and usable else {}
+        if not journals.is_predecessors(journal, node=self.settings.node_name):
+            journal = None
+        claims = journal.claims if journal is not None else {}
         if found:
             message = "addresses of a former daemon removed at start" if removed else "addresses of a former daemon silenced at start"
             log.warning(message, extra={"vips": [address.ip for address in found]})
         self.outcome.found_at_start({address.ip: claims.get(address.ip, ()) for address in found}, removed=removed)
         self.desire.remember(claims)
         self.strays.remember(claims)
-        if journal is not None and usable:
+        if journal is not None:
             self.elected().trust_predecessor(journal.incarnation)
 
     def elected(self) -> Elector:

@@ -48,6 +48,8 @@ class Publisher:
     `status`, `hosts` None: that is not written.
     `speaks`: True while this node speaks for the Service of this UID; the others stay quiet, so that nothing is said twice.
     `covers`: is the VIP held for this Service too? One that came to share an address may yet be what takes it from here.
+    `granted_elsewhere`: a Service names a VIP and does not get it on this node; may another node grant it, as one with other settings or
+    other addresses does? None = no; else whether one is known to hold it.
     `answers_for_others`: would the kernel answer ARP on the VIPs' NIC for addresses of other NICs?
     """
 
@@ -62,6 +64,7 @@ class Publisher:
         events: EventWriter,
         speaks: Callable[[Uid], bool],
         covers: Callable[[Vip, ServiceKey], bool],
+        granted_elsewhere: Callable[[Service, Vip], bool | None],
         clock: Clock,
         answers_for_others: Callable[[], bool],
     ) -> None:
@@ -69,6 +72,7 @@ class Publisher:
         self._clock = clock
         self._speaks = speaks
         self._covers = covers
+        self._granted_elsewhere = granted_elsewhere
         self._node = node
         self._ledger = ledger
         self._services = services
@@ -245,7 +249,11 @@ class Publisher:
         withdrawn = self._withdrawn.get(uid)
         if withdrawn is None or shown_by_another(service):
             return set()
-        gone = (withdrawn.vips - asked) & {entry.ip for entry in service.ingress}
+        shown = {entry.ip for entry in service.ingress}
+        held = {vip: self._granted_elsewhere(service, vip) for vip in withdrawn.vips - asked}
+        # What other nodes grant is removed once at most: that it is shown again means that one of them holds it.
+        withdrawn.vips -= {vip for vip, by_another in held.items() if by_another is not None} - shown
+        gone = {vip for vip, by_another in held.items() if vip in shown and not by_another}
         if not gone and self._clock.now() - withdrawn.at > LATE_WRITE_S:
             del self._withdrawn[uid]
         return gone

@@ -15,7 +15,7 @@ import msgspec
 
 from kvip import metrics
 from kvip.clock import Clock
-from kvip.core.addresses import Network
+from kvip.core.addresses import Network, range_refusal
 from kvip.core.desired import Rules
 from kvip.core.facts import Facts
 from kvip.core.ledger import Claimant, Ledger
@@ -129,13 +129,17 @@ class StrayWatch:
         now: dict[Vip, tuple[Owner, ...]] = {}
         for known in self._read.values():
             for vip in known.vips & wanted:
-                now[vip] = (*now.get(vip, ()), known.owner)
+                now[vip] = (*now.get(vip, ()), self._owner(known.owner, vip))
         for vip in wanted:
             claimants = self._ledger.claimants(vip).values()
             ours = tuple(Owner(service=claimant.service, uid=claimant.uid, ours=True) for claimant in claimants)
             now[vip] = tuple(dict.fromkeys((*now.get(vip, ()), *ours)))
         managed = Managed(now=now, former=self._former, ranges=self._ranges)
         return find_strays(candidates, managed, nics=nics, node_addresses=self._node_addresses())
+
+    def _owner(self, owner: Owner, vip: Vip) -> Owner:
+        """A Service gives no right over an address that it may not have: who may edit one could have the host's addresses removed."""
+        return owner if range_refusal(vip, self._rules.allowed) is None else msgspec.structs.replace(owner, ours=False)
 
     def _read_services(self) -> None:
         services = self._services()

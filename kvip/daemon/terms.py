@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from kvip.core.addresses import parse_networks
 from kvip.core.desired import Rules
 from kvip.core.objects import ManagedService, Service
 from kvip.core.siting import NodeRules
 from kvip.daemon.caches import Caches
 from kvip.daemon.elections import lease_scheme
 from kvip.daemon.whereabouts import Whereabouts
-from kvip.settings import Settings
+from kvip.settings import Settings, split_list
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -17,7 +18,8 @@ def rules_of(settings: Settings) -> Rules:
         load_balancer_class=settings.load_balancer_class,
         class_only=settings.class_only or not settings.class_legacy_handling,
         service_security=settings.service_security,
-        namespace=settings.service_namespace,
+        namespaces=settings.served_namespaces,
+        allowed=parse_networks(split_list(settings.allow_cidr)),
         addresses_from_status=settings.addresses_from_status,
         require_endpoints=settings.require_endpoints,
         leases=lease_scheme(settings),

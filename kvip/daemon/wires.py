@@ -9,7 +9,9 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from kvip import metrics
+from kvip.core.desired import named, service_key
 from kvip.core.model import ServiceKey, Uid, Vip
+from kvip.core.objects import Service
 from kvip.daemon.guard import GROUP
 
 if TYPE_CHECKING:
@@ -88,6 +90,17 @@ class DaemonWires:
         """Is a VIP that is held here held for this Service?"""
         lease = self._parts.desire.lease(service)
         return not lease or (self._parts.elector is not None and self._parts.elector.covers(vip, lease))
+
+    def granted_elsewhere(self, service: Service, vip: Vip) -> bool | None:
+        """Of a VIP that a Service names and this node does not grant it, though another may: is one known to hold it? None = of no such."""
+        wish = self._parts.desire.sharing.wish(service_key(service))
+        if (
+            service.spec.type != "LoadBalancer"
+            or (wish is not None and vip in wish.addresses)
+            or vip not in named(service, self._parts.rules)
+        ):
+            return None
+        return self._parts.elector is not None and self._parts.elector.elsewhere(vip)
 
     def waiting(self, vip: Vip) -> bool:
         """A VIP found at start may become this node's again until others would have taken it."""

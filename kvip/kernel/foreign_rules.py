@@ -19,6 +19,7 @@ from typing import Final, Literal
 import msgspec
 
 from kvip.core.sweeping import KUBE_VIP_IPTABLES, OWN_TABLES, TABLE_WORD
+from kvip.errors import UNREADABLE
 from kvip.kernel.firewall import ToolError, find_tool, run_tool
 
 CHAIN: Final = "KUBE-VIP-EGRESS"
@@ -152,7 +153,7 @@ def parse_ruleset(text: str, *, named: Collection[str] = ()) -> list[Leftover]:
     """
     try:
         entries = _ruleset.decode(text).nftables
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ToolError("nft", f"its rule set cannot be read: {error}") from error
     chains = [entry.chain for entry in entries if entry.chain is not None]
     with_snat = {(chain.family, chain.table) for chain in chains if chain.name.startswith(_SNAT_CHAIN)}
@@ -190,6 +191,8 @@ def parse_save(text: str, *, tool: str, family: str) -> list[Leftover]:
             try:
                 words = shlex.split(line)
             except ValueError:
+                continue
+            if len(words) < 2:
                 continue
             chain, comment = words[1], _after(words, "--comment")
             if _is_kube_vip(comment) or CHAIN in (chain, _target(words)):
@@ -229,7 +232,7 @@ def _nft_rule(rule: _Rule) -> list[Leftover]:
     for raw in rule.expr:
         try:
             statement = _statement.decode(raw)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             continue
         jump = statement.jump or statement.goto
         target = jump.target if jump is not None else target

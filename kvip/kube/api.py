@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from kvip.errors import ApiError
+from kvip.errors import UNREADABLE, ApiError
 from kvip.kube.auth import Connection
 from kvip.kube.stream import LineSplitter
 
@@ -29,7 +29,7 @@ Observer = Callable[[str, int], None]
 
 
 class _Details(msgspec.Struct, rename="camel"):
-    retry_after_seconds: int | None = None
+    retry_after_seconds: float | None = None
 
 
 class _Status(msgspec.Struct):
@@ -180,12 +180,12 @@ async def _check(response: aiohttp.ClientResponse, verb: str, path: str) -> None
     body = await response.read()
     try:
         status = _status_decoder.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         status = _Status(message=body[:200].decode(errors="replace"))
     header = response.headers.get("Retry-After", "")
     retry_after_s = float(header) if header.isascii() and header.isdecimal() else 0.0
     if status.details and status.details.retry_after_seconds:
-        retry_after_s = max(retry_after_s, float(status.details.retry_after_seconds))
+        retry_after_s = max(retry_after_s, status.details.retry_after_seconds)
     reason = status.reason or response.reason or "Unknown"
     raise ApiError(verb, path, status=response.status, reason=reason, message=status.message or "", retry_after_s=retry_after_s)
 

@@ -11,7 +11,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from kvip.core.objects import ObjectMeta
-from kvip.errors import KvipError
+from kvip.errors import UNREADABLE, KvipError
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 """Annotation of the bookmark that ends the initial events of a WatchList stream (KEP-3157)."""
@@ -154,7 +154,7 @@ class ObjectDecoder(Generic[T]):
         """One object. Raises `DecodeError`."""
         try:
             found = self._item.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise DecodeError(self.kind, _identify(raw), str(error)) from error
         if not found.metadata.name:
             raise DecodeError(self.kind, Identity(), "no metadata.name")
@@ -164,7 +164,7 @@ class ObjectDecoder(Generic[T]):
         """One page of a list; objects that cannot be decoded are in `broken`. Raises `EnvelopeError`."""
         try:
             page = self._list.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return self._page_one_by_one(raw)
         items = page.items or ()
         if not all(item.metadata.name for item in items):
@@ -182,7 +182,7 @@ class ObjectDecoder(Generic[T]):
                 case "ERROR":
                     status = _status.decode(envelope.object)
                     return Failure(status.code, status.reason, status.message)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise EnvelopeError(f"no watch event of {self.kind}: {error}; the watch is opened anew") from error
         if envelope.type != "DELETED":
             return Change(self.item(envelope.object))
@@ -194,7 +194,7 @@ class ObjectDecoder(Generic[T]):
     def _page_one_by_one(self, raw: bytes) -> Page[T]:
         try:
             page = _raw_list.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise EnvelopeError(f"no list of {self.kind}: {error}; it is asked for again") from error
         items: list[T] = []
         broken: list[DecodeError] = []
@@ -209,7 +209,7 @@ class ObjectDecoder(Generic[T]):
 def _identify(raw: bytes | msgspec.Raw) -> Identity:
     try:
         return _identity.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return Identity()
 
 

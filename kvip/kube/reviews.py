@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from kvip.core.doctor.facts import Right
-from kvip.errors import ApiError
+from kvip.errors import UNREADABLE, ApiError
 from kvip.kube.api import Api
 
 R = TypeVar("R")
@@ -69,5 +69,5 @@ async def _allowed(api: Api, right: Right, *, deadline_s: float) -> bool:
 def _decode(answer: bytes, kind: type[R], path: str) -> R:
     try:
         return msgspec.json.decode(answer, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ApiError("POST", path, status=0, reason="DecodeError", message=str(error)) from error

@@ -120,7 +120,7 @@ class Survey:
         return tuple(await list_all(self._api, "/api/v1/nodes", Node, deadline_s=DEADLINE_S))
 
     async def _vips(self) -> dict[Vip, tuple[Owner, ...]]:
-        namespace = self._settings.service_namespace
+        namespace = self._settings.watched_namespace
         scope = path_of("namespaces", namespace) if namespace else ""
         found: dict[Vip, tuple[Owner, ...]] = {}
         for service in await list_all(self._api, f"/api/v1{scope}/services", Service, deadline_s=DEADLINE_S):

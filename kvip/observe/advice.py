@@ -22,6 +22,8 @@ STATUS = "look again in a moment; should it stay so, the daemon's log says why t
 
 def for_value(fault: str) -> str:
     """For a value that cannot be a VIP."""
+    if "allow-cidr" in fault:
+        return f"name an address inside ({ADDRESSES} or spec.loadBalancerIP), or add the network to allow-cidr on every node"
     if "ipFamilies" in fault:
         return "add the family to spec.ipFamilies (ipFamilyPolicy RequireDualStack), or remove the address"
     if "kvip did not add" in fault:

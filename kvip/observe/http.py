@@ -11,14 +11,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from kvip import metrics
 from kvip.observe.health import Verdict
 
 log = logging.getLogger(__name__)
+requests_log = logging.getLogger("kvip.observe.requests")
+"""What aiohttp has to say of single requests."""
 
 RETRY_S = 5.0
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """A request that is none tells of its sender alone, and whoever reaches the port could fill the log with them."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+requests_log.addFilter(_is_worth_a_line)
 
 
 def _text(verdict: Verdict) -> web.Response:
@@ -66,7 +77,7 @@ async def running(pages: Pages) -> AsyncIterator[web.AppRunner]:
     app = web.Application()
     for path, page in pages.items():
         app.router.add_get(path, page)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.2)
+    runner = web.AppRunner(app, access_log=None, logger=requests_log, handle_signals=False, shutdown_timeout=0.2)
     await runner.setup()
     try:
         yield runner

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from kvip.observe.http import running
+from kvip.observe.http import requests_log, running
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class _Reader(RequestHandler):
     __slots__ = ("limit", "over")
 
     def __init__(self, server: web.Server) -> None:
-        super().__init__(server, loop=asyncio.get_running_loop(), access_log=None)  # type: ignore[arg-type]
+        super().__init__(server, loop=asyncio.get_running_loop(), access_log=None, logger=requests_log)  # type: ignore[arg-type]
         self.over = asyncio.Event()
         self.limit: asyncio.Timeout | None = None
 
@@ -141,7 +141,9 @@ async def _accept(listener: socket.socket, server: web.Server) -> None:
             except TimeoutError:
                 pass
             finally:
-                transport.abort()
+                # A transport of asyncio that is closed has no loop any more to abort on (selector_events.py, _call_connection_lost).
+                if not reader.over.is_set():
+                    transport.abort()
         except OSError as error:
             connection.close()
             log.debug("a reader was lost", extra={"reason": str(error)})

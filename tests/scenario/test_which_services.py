@@ -12,6 +12,7 @@ from lab.scene import NO_GAP_S
 VIP, OTHER, THIRD = "10.10.0.200", "10.10.0.201", "10.10.0.202"
 IGNORE = "kube-vip.io/ignore"
 ELSEWHERE = "/api/v1/namespaces/kube-system/services"
+LISTED = "/api/v1/namespaces/kube-public/services"
 
 
 def _note(cluster: Cluster, name: str, **annotations: str | None) -> None:
@@ -81,3 +82,25 @@ def test_classes_are_told_apart_as_by_kube_vip(cluster: Cluster, env: dict[str, 
         assert {vip for vips in cluster.left().values() for vip in vips} == {VIP}
         cluster.delete_all()
         cluster.wait_gone(VIP)
+
+
+def test_services_of_several_namespaces_are_served_and_of_no_other(cluster: Cluster) -> None:
+    env = {"KVIP_SERVICE_NAMESPACE": "default,kube-public"}
+    listed, foreign = cluster.service("listed", VIP), cluster.service("foreign", OTHER)
+    listed["metadata"]["namespace"], foreign["metadata"]["namespace"] = "kube-public", "kube-system"
+    cluster.request("POST", LISTED, listed)
+    cluster.request("POST", ELSEWHERE, foreign)
+    try:
+        cluster.wait_bound(VIP, OTHER)
+        with cluster.restarted("n1", **env), cluster.restarted("n2", **env):
+            cluster.wait_gone(OTHER)
+            cluster.wait_bound(VIP)
+            cluster.create("web", THIRD)
+            cluster.wait_bound(THIRD)
+            time.sleep(0.5)
+            assert {vip for vips in cluster.left().values() for vip in vips} == {VIP, THIRD}
+            cluster.delete("web")
+            cluster.request("DELETE", f"{LISTED}/listed")
+            cluster.wait_gone(VIP, THIRD)
+    finally:
+        cluster.request("DELETE", f"{ELSEWHERE}/foreign")

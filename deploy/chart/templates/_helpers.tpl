@@ -9,15 +9,19 @@
 {{- if or (eq (get $settings "election" | toString) "per-service") (eq (get $settings "per-service-on-demand" | toString) "true") }}true{{ end }}
 {{- end }}
 
-{{/* What the daemon does with Services. */}}
-{{- define "kvip.rules.services" -}}
-{{- $settings := .Values.settings -}}
+{{/* What the daemon watches of Services. */}}
+{{- define "kvip.rules.read" -}}
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
+{{- end }}
+
+{{/* What it writes of them; begins with a new line where it is not empty. */}}
+{{- define "kvip.rules.write" }}
+{{- $settings := .Values.settings }}
 {{- if ne (get $settings "disable-service-updates" | toString) "true" }}
 - apiGroups: [""]
   resources: [services/status]

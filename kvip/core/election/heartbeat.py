@@ -13,6 +13,7 @@ import msgspec
 from kvip.core.election.seal import seal, sequence_of, unbroken
 from kvip.core.model import Incarnation, Vip
 from kvip.core.objects import Lease, LeaseSpec
+from kvip.errors import UNREADABLE
 
 PREFIX = "kvip-node-"
 LABELS = {"app.kubernetes.io/managed-by": "kvip"}
@@ -150,5 +151,5 @@ def _transitions(incarnation: str, before: Heartbeat | None) -> int:
 def _decoded(text: str, kind: type[tuple[msgspec.Struct, ...]] | type[tuple[Vip, ...]], default: tuple[()]) -> tuple:  # type: ignore[type-arg]
     try:
         return msgspec.json.decode(text, type=kind)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return default

@@ -15,6 +15,7 @@ import re
 import msgspec
 
 from kvip.core.model import Incarnation
+from kvip.core.natural import natural
 from kvip.core.objects import Lease
 
 RELEASED_ANNOTATION = "kvip.io/released"
@@ -188,7 +189,8 @@ def _stretch(holder: str) -> float:
 
 def is_older(version: str, than: str) -> bool:
     """resourceVersion order; both are decimal numbers (Kubernetes API conventions, "Resource Versions", KEP-5504)."""
-    return version.isdigit() and than.isdigit() and int(version) < int(than)
+    earlier, later = natural(version), natural(than)
+    return earlier is not None and later is not None and earlier < later
 
 
 def free_at(election: Election) -> float | None:

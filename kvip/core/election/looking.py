@@ -12,6 +12,7 @@ from kvip.core.election import records
 from kvip.core.election.heartbeat import LABELS
 from kvip.core.election.learn import version_of
 from kvip.core.election.state import ALL, NEVER, Op, State, attempt_s, free_to_send, own_name, replace, valid
+from kvip.core.natural import natural
 
 SHARED_POLL_S = 10.0
 STALE_PERIODS = 1.5
@@ -28,7 +29,9 @@ def look(state: State, now: float, ops: list[Op]) -> tuple[State, float]:
         if max(due, ready_at) <= now:
             versions = [version_of(state, own_name(state)), *(m.beat.version for m in state.members.values() if m.beat is not None)]
             versions += [slot.record.version for slot in state.slots.values() if slot.record is not None]
-            known = max((version for version in versions if version.isdecimal()), key=int, default="")
+            known = max(
+                (version for version in versions if natural(version) is not None), key=lambda version: natural(version) or 0, default=""
+            )
             state = under_way(state, _read(state, "list", ALL, known, now), ops)
         else:
             wake_at = max(due, ready_at)

@@ -14,7 +14,9 @@ import msgspec
 from kvip.core.election.heartbeat import LABELS, WRITTEN, node_of
 from kvip.core.election.seal import seal, unbroken
 from kvip.core.model import Incarnation, Vip
+from kvip.core.natural import natural
 from kvip.core.objects import Lease, LeaseSpec
+from kvip.errors import UNREADABLE
 
 PREFIX = "kvip-claims-"
 CLUSTER = "kvip-cluster"
@@ -70,14 +72,14 @@ def name_of(number: int) -> str:
 
 def number_in(name: str) -> int | None:
     """The number of the record that a Lease is; None = it is none."""
-    text = name.removeprefix(PREFIX)
-    return int(text) if text != name and text.isdecimal() and text == str(int(text)) else None
+    number = natural(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
+    return number if number is not None and name == name_of(number) else None
 
 
 def count_in(lease: Lease) -> int | None:
     """How many records there are, as `kvip-cluster` or a record says; None = it does not."""
-    text = (lease.metadata.annotations or {}).get(COUNT, "")
-    return int(text) if text.isdecimal() and 1 <= int(text) <= MOST_RECORDS else None
+    count = natural((lease.metadata.annotations or {}).get(COUNT, ""))
+    return count if count is not None and 1 <= count <= MOST_RECORDS else None
 
 
 def parse(lease: Lease) -> Record:
@@ -147,12 +149,12 @@ def _noted(text: str, listed: Iterable[Vip]) -> frozenset[Vip]:
     """What cannot be read proves nothing."""
     try:
         return msgspec.json.decode(text, type=frozenset[Vip])
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return frozenset(listed)
 
 
 def _claims(text: str) -> dict[str, tuple[Vip, ...]] | None:
     try:
         return msgspec.json.decode(text, type=dict[str, tuple[Vip, ...]])
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from kvip.core.election.lease import is_older
+from kvip.core.natural import natural
 
 NONE = "-"
 
@@ -29,7 +30,7 @@ def unbroken(mark: str, *, uid: str, content: str) -> bool:
 def sequence_of(mark: str) -> int:
     """The writer's own count, 0 when it cannot be read."""
     parts = mark.split(" ")
-    return int(parts[1]) if len(parts) == 5 and parts[1].isdecimal() else 0
+    return (natural(parts[1]) or 0) if len(parts) == 5 else 0
 
 
 def follows(mark: str, *, known_version: str) -> bool:

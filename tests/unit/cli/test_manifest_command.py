@@ -12,6 +12,7 @@ from kvip.settings import Settings
 
 SAMPLES = {"text": "eth7", "switch": "true", "number": "2", "integer": "100"}
 OVERRIDES = {
+    "allow-cidr": "192.0.2.0/24",
     "kubeconfig": "/etc/kube.conf", "metrics-address": "127.0.0.1:9", "lease-duration": "20", "state-dir": "/var/kvip", "members": "n1",
     "socket": "/run/x", "stray-ranges": "10.0.0.0/8", "retry-period": "1.5", "election": "global", "health-check-port": "10256",
 }  # fmt: skip
@@ -165,3 +166,14 @@ def test_one_namespace_of_services_is_the_only_one_where_they_are_read():
         {EVERYWHERE: (NODES,), "shop": (*SERVICES, EVENTS), "default": (EVENTS,), "kube-system": (LEASES,)}
     )
     assert granted(service_namespace="kube-system")["kube-system"] == {*SERVICES, EVENTS, LEASES}
+
+
+def test_several_namespaces_of_services_are_the_only_ones_that_are_written_and_all_are_read():
+    assert granted(service_namespace="shop,net", namespace="net", vip_host_annotation=True) == flat(
+        {
+            EVERYWHERE: (NODES, *SERVICES[:2]),
+            "shop": (*SERVICES[2:], PATCH_SERVICES, EVENTS),
+            "net": (*SERVICES[2:], PATCH_SERVICES, EVENTS, LEASES),
+            "default": (EVENTS,),
+        }
+    )

@@ -58,6 +58,7 @@ OVERRIDES = {
     "lease-duration": ("5.5", 5.5),
     "retry-period": ("1.5", 1.5),
     "health-check-port": ("10256", 10256),
+    "allow-cidr": ("192.0.2.0/24", "192.0.2.0/24"),
 }
 
 

@@ -2,14 +2,16 @@
 
 import contextlib
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvip.aliases import FOREIGN
 from kvip.config import load
 from kvip.errors import ConfigError
+from kvip.kube_vip_flags import FLAGS
 from kvip.options import OPTIONS
-from tests.unit.config.loading import ACCOUNT, FakeFiles, loaded
+from tests.unit.config.loading import ACCOUNT, FakeFiles, loaded, refused
 
 NAMES = sorted(
     {option.variable for option in OPTIONS}
@@ -56,3 +58,27 @@ def test_any_table_loads_or_is_a_config_error(table):
     with contextlib.suppress(ConfigError):
         settings = loaded(toml=toml).settings
         assert all(getattr(settings, option.field) is not None for option in OPTIONS)
+
+
+ARGUMENTS = (
+    st.sampled_from(
+        [option.flag for option in OPTIONS] + [f"--{flag}" for flag in FLAGS] + ["--config", "--", "-n", "-", "--no-switch", "-h"]
+    )
+    | st.text(max_size=12)
+    | VALUES
+)
+
+
+@settings(deadline=None)
+@given(argv=st.lists(ARGUMENTS | st.builds("{}={}".format, st.sampled_from([option.flag for option in OPTIONS]), VALUES), max_size=6))
+def test_any_command_line_loads_or_is_a_config_error(argv):
+    with contextlib.suppress(ConfigError):
+        settings = load(argv, {}, files=FakeFiles(**{"/kvip.toml": "", "/a": b""}), hostname="n1").settings
+        assert settings.lease_duration_s - settings.renew_deadline_s >= 1 - 1e-9
+
+
+@pytest.mark.parametrize(
+    "toml", ["a = " + "[" * 100_000, "[" * 100_000, "a" + ".a" * 1_000 + " = 1", "x = " + "{a=" * 50_000, "lease-duration = " + "9" * 5000]
+)
+def test_a_file_without_end_is_a_config_error_of_bounded_length(toml):
+    assert len(str(refused(toml=toml))) < 400

@@ -6,9 +6,11 @@ import pytest
 
 from kvip.core.addresses import Surroundings
 from kvip.core.annotations import ADDRESSES, IGNORE
-from kvip.core.desired import Rules, interpret, is_ours
+from kvip.core.desired import MOST_ADDRESSES, Rules, interpret, is_ours
 from kvip.core.model import Vip
 from kvip.core.objects import ObjectMeta, Service, ServiceSpec
+from kvip.core.problem import MOST_TOLD
+from kvip.core.strays import addresses_in
 
 RULES = Rules(load_balancer_class="kvip.io/kvip")
 ONLY = Rules(load_balancer_class="kvip.io/kvip", class_only=True)
@@ -182,3 +184,37 @@ def test_which_services_are_ours(fields, rules, ours):
 @pytest.mark.parametrize(("policy", "local"), [("", False), ("Cluster", False), ("Local", True)])
 def test_the_traffic_policy_is_part_of_the_wish(policy, local):
     assert interpret(service("192.0.2.50", policy=policy), RULES, AROUND).local_only is local
+
+
+def ask(asking):
+    return interpret(asking, RULES, Surroundings())
+
+
+MUCH = 262_144
+"""Characters: as many as Kubernetes lets the annotations of an object have (ValidateAnnotationsSize)."""
+
+
+@pytest.mark.parametrize("part", ["a,", ",", "192.0.2.7,", "1" * 100 + ","], ids=["a", "nothing", "one again and again", "long"])
+def test_what_a_service_can_ask_of_every_node_is_bounded(part):
+    """Each node reads it at each change, in the loop that renews the lease."""
+    wish = ask(service(part * (MUCH // len(part))))
+    assert len(wish.addresses) <= MOST_ADDRESSES
+    assert len(wish.refused) <= MOST_ADDRESSES + 1
+    assert 0 < len(wish.problems) <= MOST_ADDRESSES + 1
+    assert sum(len(problem.message) for problem in wish.problems) < 30_000
+
+
+def test_a_service_has_so_many_addresses_and_no_more_and_is_told_so():
+    vips = [f"198.51.100.{number}" for number in range(10, 10 + MOST_ADDRESSES + 2)]
+    assert ask(service(",".join(vips[:MOST_ADDRESSES]))).addresses == tuple(vips[:MOST_ADDRESSES])
+    wish = ask(service(",".join(vips)))
+    assert wish.addresses == tuple(vips[:MOST_ADDRESSES])
+    (problem,) = wish.problems
+    assert vips[MOST_ADDRESSES] in problem.message
+    assert f"is beyond the {MOST_ADDRESSES} addresses that one Service can have" in problem.message
+    assert not addresses_in(service(",".join(vips))) - set(vips[:MOST_ADDRESSES])
+
+
+def test_misspelt_annotations_without_end_cost_no_more_than_are_told():
+    notes = {f"kube-vip.io/loadbalancerIP{number}": "x" for number in range(10_000)}
+    assert len(ask(service(annotations=notes)).problems) <= MOST_TOLD + 1

@@ -55,7 +55,8 @@ class House:
         self, *, weak=False, dad=False, audit_interval_s=60.0, table=None, one_holder=False, node_rules=ANY_NODE, updates=True, **terms
     ):
         self.nic = terms.pop("nic", "eth0")
-        self.one_holder, self.node_rules, self.updates, self.terms = one_holder, node_rules, updates, terms
+        self.one_holder, self.node_rules, self.updates = one_holder, node_rules, updates
+        self.rules = Rules(load_balancer_class="kube-vip.io/kube-vip-class", **terms)
         self.log = []
         self.dad = dad
         self.clock = ManualClock()
@@ -119,6 +120,7 @@ class House:
             events=self.events,
             speaks=self.wires.speaks,
             covers=self.wires.covers,
+            granted_elsewhere=self.wires.granted_elsewhere,
             clock=self.clock,
             answers_for_others=lambda: not self.strict_arp,
         )
@@ -138,7 +140,7 @@ class House:
             facts=self.facts,
             nics=self.nics,
             reserved=self.reserved,
-            rules=Rules(load_balancer_class="kube-vip.io/kube-vip-class", **self.terms),
+            rules=self.rules,
             node="n1",
             one_holder=self.one_holder,
             clock=self.clock,

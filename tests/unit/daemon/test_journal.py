@@ -5,12 +5,16 @@ import logging
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kvip import metrics
+from kvip.cli.known_vips import from_journal
 from kvip.core.desired import Wish
 from kvip.core.ledger import Claimant, Ledger
 from kvip.core.model import Incarnation, ServiceKey, Uid, Vip
-from kvip.daemon.journal import FILE_NAME, Journal, JournalWriter, boot_id, load, save
+from kvip.daemon.journal import FILE_NAME, Journal, JournalWriter, boot_id, is_predecessors, load, save
+from kvip.errors import ConfigError
 
 INCARNATION = Incarnation("n1_" + "0" * 32)
 
@@ -143,3 +147,54 @@ async def test_a_touch_is_written_behind_the_loop(tmp_path, monkeypatch):
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert load(tmp_path) is not None
+
+
+WORDS = st.sampled_from(["format", "boot_id", "node", "incarnation", "claims", "uid", "service", "generation", "since", "192.0.2.7", "n1"])
+VALUES = st.recursive(
+    st.none() | st.integers(-(2**70), 2**70) | st.text(max_size=8) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=5),
+    max_leaves=15,
+)
+SHAPED = st.fixed_dictionaries(
+    {"boot_id": st.just("boot"), "node": st.just("n1"), "incarnation": WORDS}, optional={"claims": VALUES, "x": VALUES}
+)
+
+
+@settings(deadline=None)
+@given(
+    data=st.binary(max_size=80) | VALUES.map(msgspec.json.encode) | SHAPED.map(msgspec.json.encode),
+    at=st.integers(0, 400),
+    bit=st.integers(0, 7),
+)
+def test_any_file_is_a_journal_or_is_set_aside(tmp_path_factory, data, at, bit):
+    directory = tmp_path_factory.mktemp("journal")
+    damaged = bytearray(data or GOOD)
+    damaged[at % len(damaged)] ^= 1 << bit
+    for content in (data, bytes(damaged)):
+        path = directory / FILE_NAME
+        path.write_bytes(content)
+        found = load(directory)
+        assert isinstance(found, Journal) == path.exists()
+        try:
+            known = from_journal(str(directory))
+        except ConfigError:
+            continue
+        assert found is not None
+        assert known.keys() == found.claims.keys()
+
+
+@pytest.mark.parametrize(
+    ("changed", "counts"),
+    [
+        ({}, True),
+        ({"node": "n2"}, False),
+        ({"boot_id": "of another boot"}, False),
+        ({"incarnation": "n2_" + "0" * 32}, False),
+        ({"incarnation": "n1"}, False),
+        ({"node": "n2", "incarnation": "n2_" + "0" * 32}, False),
+    ],
+)
+def test_a_journal_names_no_other_nodes_incarnation_as_predecessor(changed, counts):
+    found = msgspec.structs.replace(journal(), **{"boot_id": boot_id(), **changed})
+    assert is_predecessors(found, node="n1") is counts
+    assert not is_predecessors(None, node="n1")

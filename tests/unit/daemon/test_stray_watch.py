@@ -4,6 +4,7 @@ import pytest
 
 from kvip import metrics
 from kvip.clock import ManualClock
+from kvip.core.addresses import parse_networks
 from kvip.core.desired import Rules, Wish
 from kvip.core.facts import Facts
 from kvip.core.ledger import Claimant, Ledger
@@ -29,7 +30,7 @@ def service(name="web", ip="10.0.0.7", version="1", load_balancer_class=None):
 
 
 class Scene:
-    def __init__(self, remove=None, ranges=""):
+    def __init__(self, remove=None, ranges="", allowed=()):
         self.clock = ManualClock()
         self.facts = Facts()
         self.facts.links[NIC] = Link(index=NIC, name="eth0", mac=bytes(6), up=True, carrier=True)
@@ -47,7 +48,7 @@ class Scene:
             lambda: self.node_addresses,
             self.reports.append,
             remove,
-            rules=Rules(load_balancer_class="kvip"),
+            rules=Rules(load_balancer_class="kvip", allowed=parse_networks(allowed)),
             nics=lambda: {"eth0"},
             known=lambda: self.known,
             ranges=parse_ranges(ranges),
@@ -219,3 +220,15 @@ def test_memory_of_former_services_is_bounded(scene, monkeypatch):
     monkeypatch.setattr(strays, "REMEMBERED_LIMIT", 3)
     scene.watch.remember({f"10.0.0.{n}": (Claimant(uid="u", service="default/old"),) for n in range(1, 10)})
     assert list(scene.watch._former) == ["10.0.0.7", "10.0.0.8", "10.0.0.9"]
+
+
+@pytest.mark.parametrize(("allowed", "gone"), [((), ["10.0.0.7"]), (["10.9.0.0/16"], [])])
+def test_naming_an_address_outside_the_allowed_ones_has_nobody_remove_it(allowed, gone):
+    """Whoever may edit a Service could have an address of the host removed by naming it."""
+    removed = []
+    scene = Scene(remove=lambda address: removed.append(address.ip) or "", allowed=allowed)
+    scene.serve(service())
+    scene.bound(vip())
+    scene.watch.check()
+    scene.pass_s(61)
+    assert removed == gone

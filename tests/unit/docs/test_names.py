@@ -25,7 +25,7 @@ def rows(document):
     return {re.match(r"\| ([A-Z]\d+)", line)[1]: line for line in lines}
 
 
-@pytest.mark.parametrize("document", ["known-holes.md", "protocol-tests.md", "drop-in-tests.md"])
+@pytest.mark.parametrize("document", ["known-holes.md", "protocol-tests.md", "drop-in-tests.md", "threats.md"])
 def test_every_test_that_is_named_exists(document):
     named = set(NAME.findall((ROOT / "docs" / document).read_text()))
     assert named
@@ -94,3 +94,10 @@ def test_every_edit_names_its_scenario():
     for edit, row in table("edit").items():
         assert set(NAME.findall(row[-1])), edit
         assert set(NAME.findall(row[-1])) <= RINGS["scenario"], edit
+
+
+def test_every_threat_names_a_test():
+    lines = (ROOT / "docs" / "threats.md").read_text().splitlines()
+    threats = [line for line in lines if line.startswith("| ") and line.count(" | ") == 3 and not line.startswith("| who |")]
+    assert len(threats) > 20
+    assert [line for line in threats if not NAME.search(line)] == []

@@ -4,6 +4,8 @@ import json
 import shlex
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from kvip.kernel import firewall, foreign_rules
 from kvip.kernel.firewall import ToolError, run_tool
@@ -206,3 +208,43 @@ def test_a_tool_that_is_not_there_says_so():
     with pytest.raises(ToolError) as caught:
         run_tool("kvip-no-such-tool")
     assert caught.value.missing
+
+
+# -- whatever the tools print ------------------------------------------------------------------------------------------
+
+WORD = st.sampled_from(["nftables", "table", "chain", "rule", "family", "name", "handle", "expr", "jump", "goto", "target", "comment"])
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=8) | WORD,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORD, inner, max_size=6),
+    max_leaves=20,
+)
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@settings(deadline=None)
+@given(text=st.text(max_size=60) | TREES.map(json.dumps) | st.lists(TREES, max_size=4).map(lambda items: json.dumps({"nftables": items})))
+@example(text=f'{{"nftables":[{{"metainfo":{DEEP}}}]}}')
+@example(text='{"nftables":[{"rule":{"family":"ip","table":"t","chain":"c","handle":1,"expr":[{"match":' + DEEP + "}]}}]}")
+@example(text='{"nftables":[{"table":{"family":"ip","name":"\\ud800"}}]}')
+def test_whatever_nft_prints_is_read_or_refused(text):
+    try:
+        found = parse_ruleset(text)
+    except ToolError:
+        return
+    nft_script(found)
+
+
+LINES = st.sampled_from(
+    ["*nat", "*", "COMMIT", ":KUBE-VIP-EGRESS - [0:0]", "-A ", "-A", "-A POSTROUTING -j", '-A x --comment "', "-A KUBE-VIP-EGRESS"]
+)
+
+
+@settings(deadline=None)
+@given(text=st.lists(LINES | st.text(max_size=20), max_size=8).map("\n".join))
+@example(text="*nat\n-A \nCOMMIT")
+@example(text="*nat\n-A KUBE-VIP-EGRESS -m comment --comment\n")
+def test_whatever_iptables_prints_is_read(text):
+    found = parse_save(text, tool="iptables", family="ip")
+    restore_script(found)
+    for item in found:
+        foreign_rules._seen_by_nft(item, ())

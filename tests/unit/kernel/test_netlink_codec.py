@@ -206,6 +206,29 @@ def test_no_bytes_make_the_link_decoder_raise_anything_but_its_own_error(body):
         pass
 
 
+def _attribute(kind, value):
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+ATTRIBUTES = st.recursive(
+    st.binary(max_size=24),
+    lambda inner: st.lists(st.builds(_attribute, st.sampled_from([*range(64), 0x8012, 0x4003]), inner), max_size=4).map(b"".join),
+    max_leaves=12,
+)
+
+
+@given(
+    kinds=st.lists(st.tuples(st.sampled_from([1, 3, 4, 5, 10, 18, 26, 37, 0x8012, *range(64)]), ATTRIBUTES), max_size=6),
+    family=st.sampled_from([0, 7]),
+)
+def test_no_attributes_make_the_link_decoder_raise_anything_but_its_own_error(kinds, family):
+    body = struct.pack("=BBHiII", family, 0, 1, 7, 1, 0) + b"".join(_attribute(kind, value) for kind, value in kinds)
+    try:
+        decode_link(struct.pack("=IHHII", 16 + len(body), codec.RTM_NEWLINK, 0, 1, 0) + body)
+    except codec.DecodeError:
+        pass
+
+
 def error_message(code, *, flags=0, request=b"", text=b""):
     body = struct.pack("=i", code) + request + (attribute(1, text) if text else b"")
     return struct.pack("=IHHII", 16 + len(body), codec.NLMSG_ERROR, flags, 5, 0) + body

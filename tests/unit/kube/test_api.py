@@ -37,7 +37,18 @@ async def test_an_error_carries_what_the_server_said(tmp_path):
     assert (error.status, error.reason, error.message, error.retry_after_s) == (429, "TooManyRequests", "slow down", 3.0)
 
 
-@pytest.mark.parametrize(("code", "body"), [(502, b"<html>\xff"), (403, b""), (302, b"{}"), (500, b'{"reason":5}')])
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [
+        (502, b"<html>\xff"),
+        (403, b""),
+        (302, b"{}"),
+        (500, b'{"reason":5}'),
+        (500, b'{"reason":"\xff"}'),
+        (500, b'{"x":' + b"[" * 100_000),
+        (500, b'{"details":{"retryAfterSeconds":' + b"9" * 400 + b"}}"),
+    ],
+)
 async def test_an_error_of_another_shape_is_an_error_as_well(tmp_path, code, body):
     async with kube_server(answer(code, body, {"Location": "/elsewhere"})) as server, api_of(server, tmp_path) as api:
         with pytest.raises(ApiError) as caught:

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from kvip.cli.explain_text import explanation_lines
+from kvip.core.addresses import parse_networks
 from kvip.core.desired import Rules
 from kvip.core.diff import TENTATIVE
 from kvip.core.model import Vip
@@ -61,7 +62,12 @@ WRONG = {
     "headless": ([web(spec={"cluster_ip": "None"})], {}, "it is headless"),
     "being deleted": ([web(deleted="2026-11-28T01:59:00Z")], {}, "it is being deleted since 2026-11-28T01:59:00Z"),
     "ignored": ([web(annotations={"kube-vip.io/ignore": "true"})], {}, "it has the annotation kube-vip.io/ignore=true"),
-    "namespace not ours": ([web()], {"rules": Rules(load_balancer_class=CLASS, namespace="prod")}, "leaves only 'prod' to kvip"),
+    "namespace not ours": ([web()], {"rules": Rules(load_balancer_class=CLASS, namespaces=("prod",))}, "leaves only 'prod' to kvip"),
+    "outside the allowed networks": (
+        [web()],
+        {"rules": Rules(load_balancer_class=CLASS, allowed=parse_networks(["10.99.0.0/16"]))},
+        f"{VIP}: is outside allow-cidr (10.99.0.0/16); choose one inside",
+    ),
     "no address": ([service("web")], {}, "the Service names no address"),
     "no address in the list": ([service("web", annotations={"kube-vip.io/loadbalancerIPs": " , "})], {}, "lists no address"),
     "invalid address": ([web("10.10.0.2OO")], {}, "10.10.0.2OO: is not an IP address"),

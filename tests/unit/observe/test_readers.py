@@ -1,12 +1,16 @@
 """The socket for readers: its owner's alone, in place of a dead daemon's, and nobody who hangs or floods holds up another."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import stat
+from urllib.parse import quote
 
 import pytest
+from hypothesis import Phase, example, given, settings
+from hypothesis import strategies as st
 
 from kvip.cli import daemon_view
 from kvip.errors import KvipError
@@ -178,3 +182,75 @@ async def test_one_connection_gets_one_answer(path):
             answer = await reader.read()
         assert answer.count(b"HTTP/1.1 200") == served.asked == 1
         writer.close()
+
+
+REQUESTS = st.binary(max_size=120) | st.builds(
+    lambda method, target, version, headers, body: b" ".join((method, target, version)) + b"\r\n" + headers + b"\r\n" + body,
+    st.sampled_from([b"GET", b"POST", b"HEAD", b"OPTIONS", b"PRI", b"\xff", b"get"]),
+    st.sampled_from([b"/state", b"/explain", b"*", b"http://x/state", b"/explain?service=", b"/../state", b"//"])
+    | st.binary(max_size=20).map(lambda raw: b"/explain?service=default/" + raw)
+    | st.text(max_size=8).map(lambda text: b"/explain?service=default/" + quote(text, errors="surrogatepass").encode()),
+    st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"HTTP/9", b""]),
+    st.sampled_from(
+        [b"", b"Host: x\r\n", b"Content-Length: 9999999999\r\n", b"Transfer-Encoding: chunked\r\n", b"Upgrade: websocket\r\n", b":\r\n"]
+    ),
+    st.sampled_from([b"", b"ffffffffffffffff\r\n", b"x" * 8_500, b"GET /state HTTP/1.1\r\n\r\n" * 20]),
+)
+
+
+async def _sent(path, raw):
+    """What came back for these bytes."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    answer = b""
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        writer.write(raw)
+        await writer.drain()
+        async with asyncio.timeout(0.05):
+            answer = await reader.read(10_000)
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    return answer
+
+
+def test_whatever_a_reader_sends_the_next_one_is_answered(path, monkeypatch, caplog):
+    monkeypatch.setattr(readers, "PACE_S", 0.0)
+    monkeypatch.setattr(readers, "ASK_S", 5.0)
+    with asyncio.Runner() as runner:
+        served = runner.run(Served(path).__aenter__())
+
+        @settings(max_examples=60, deadline=None, phases=(Phase.explicit, Phase.generate))
+        @given(raw=REQUESTS)
+        @example(raw=b"GET /explain?service=default/%ED%A0%80 HTTP/1.1\r\n\r\n")
+        @example(raw=b"GET /explain?service=default/\xff HTTP/1.1\r\n\r\n")
+        def one(raw):
+            answer = runner.run(asyncio.wait_for(_sent(path, raw), 5))
+            assert b"HTTP/1.1 500" not in answer
+            assert runner.run(asyncio.wait_for(served.ask("/explain?service=default%2Fweb"), 5)) == {"service": "default/web"}
+            assert not served.task.done()
+
+        one()
+        runner.run(served.__aexit__())
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
+
+
+async def test_an_answer_that_is_read_to_its_end_late_ends_no_server(path):
+    """Of some size, what the kernel does not take at once is no reason to wait: the connection is closed with the rest still to go out."""
+    async with Served(path) as served:
+        served.task.cancel()
+        await asyncio.gather(served.task, return_exceptions=True)
+        for size in range(100 << 10, 500 << 10, 40 << 10):
+            answer = b"x" * size
+            served.task = asyncio.create_task(readers.serve(path, state=served.state, explanation=lambda _, answer=answer: answer))
+            await asyncio.sleep(0.05)
+            reader, writer = await asyncio.open_unix_connection(path, limit=1)
+            writer.write(b"GET /explain?service=default/web HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.sleep(0.05)
+            async with asyncio.timeout(5):
+                assert len(await reader.read()) > size
+            writer.close()
+            await writer.wait_closed()
+            await asyncio.sleep(0.05)
+            assert not served.task.done(), size
+            served.task.cancel()
+            await asyncio.gather(served.task, return_exceptions=True)
