@@ -18,6 +18,7 @@ TENTATIVE = 0x40
 DADFAILED = 0x08
 """IFA_F_DADFAILED (linux/if_addr.h): the kernel does not use the address."""
 DUPLICATE = "duplicate address detected by the kernel"
+TAKEN = "another host has the address"
 """Why such an address is let go of."""
 
 
@@ -151,7 +152,12 @@ def _plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: i
         # After a duplicate the segment is asked before the address is bound again.
         actions += [] if any(fault == DUPLICATE for _, fault in faults) else _beginning(wanted, wanted.link)
     else:
-        if not wanted.admitted and wanted.secured:
+        if not wanted.admitted and wanted.contested:
+            actions.append(LetGo(vip=wanted.vip, address=right.address, reason=TAKEN))
+        elif not wanted.admitted and wanted.unprobed:
+            # Silent since a former daemon bound it: who held it meanwhile may have been no kvip, and may answer still.
+            actions.append(Probe(vip=wanted.vip, link=wanted.link))
+        elif not wanted.admitted and wanted.secured:
             actions.append(Adopt(vip=wanted.vip, link=wanted.link))
         elif wanted.admitted and not wanted.announced and not right.address.flags & TENTATIVE:
             actions.append(Announce(vip=wanted.vip, link=wanted.link))

@@ -7,7 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvip.core.diff import DADFAILED, DUPLICATE, TENTATIVE, Adopt, Announce, Conflict, Hush, LetGo, Probe, Refresh, Take, Wanted, plan
+from kvip.core.diff import (
+    DADFAILED,
+    DUPLICATE,
+    TAKEN,
+    TENTATIVE,
+    Adopt,
+    Announce,
+    Conflict,
+    Hush,
+    LetGo,
+    Probe,
+    Refresh,
+    Take,
+    Wanted,
+    plan,
+)
 from kvip.core.facts import Bound
 from kvip.core.model import MARK_PROTO, Address, IfIndex, Link, Vip, host_prefix
 
@@ -57,6 +72,8 @@ def after_actions(wanted, actions):
     """What is announced, let through and in the switch afterwards, as the executor treats each action."""
     change = msgspec.structs.replace
     for action in actions:
+        if isinstance(action, LetGo) and action.reason == DUPLICATE:
+            wanted = change(wanted, unprobed=True)
         match action:
             case Hush() | LetGo(keeps=False):
                 wanted = change(wanted, announced=False, guarded=False, admitted=False)
@@ -83,8 +100,8 @@ def apply(there, actions):
                 assert (address.index, address.prefix_len) in places
             case Announce(vip=vip, link=link) | Adopt(vip=vip, link=link):
                 assert places[link.index, host_prefix(vip)].address.marked
-            case Probe():
-                assert not any(b.address.marked for b in places.values())
+            case Probe(vip=vip, link=link):
+                assert all(key == (link.index, host_prefix(vip)) for key, b in places.items() if b.address.marked), "what is silent there"
             case Hush():
                 assert not any(b.address.marked for b in there)
     return tuple(places.values())
@@ -246,6 +263,15 @@ SILENT = msgspec.structs.replace(WANTED, announced=False, admitted=False)
 
 def test_what_a_former_daemon_left_is_adopted_once_it_is_ours_again():
     assert act(SILENT, (bound(VIPS[0]),)) == (Adopt(vip=VIPS[0], link=LINKS[0]),)
+
+
+def test_g1_what_a_former_daemon_left_is_adopted_only_when_nobody_else_has_it():
+    """A holder that was no kvip may have had it since, and been killed: its kernel answers still."""
+    asked = msgspec.structs.replace(SILENT, unprobed=True)
+    assert act(asked, (bound(VIPS[0]),)) == (Probe(vip=VIPS[0], link=LINKS[0]),)
+    assert act(asked, (bound(VIPS[0], left_s=10.0),)) == (Probe(vip=VIPS[0], link=LINKS[0]), Refresh(vip=VIPS[0], link=LINKS[0]))
+    (gone,) = act(msgspec.structs.replace(asked, contested=True), (bound(VIPS[0]),))
+    assert (type(gone), gone.reason) == (LetGo, TAKEN)
 
 
 @pytest.mark.parametrize("known", [True, False])
