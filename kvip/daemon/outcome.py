@@ -122,7 +122,8 @@ class Outcome:
         elif isinstance(action, diff.Take):
             claimants = self._desire.ledger.claimants(vip).values()
             log.info("vip bound", extra={"vip": vip, "nic": action.link.name, "services": [c.service for c in claimants]})
-            self._chronicle.note("bound", vip, detail=action.link.name)
+            if vip not in self._announced_at:
+                self._chronicle.note("bound", vip, detail=action.link.name)
         elif isinstance(action, diff.LetGo):
             self._released(action)
         return True

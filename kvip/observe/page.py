@@ -23,7 +23,7 @@ from kvip.observe.http import Pages
 MOST_READERS = 4
 """Documents that are being sent at once."""
 ANSWER_S = 10.0
-"""From the question to the last byte of the answer; a `kubectl port-forward` carries some MB/s."""
+"""From the question to the last byte of the answer."""
 COMPRESSED_FROM = 16_384
 """Bytes."""
 _GZIP = 16 + zlib.MAX_WBITS

@@ -134,6 +134,13 @@ def test_the_life_of_a_vip(house):
     ]
 
 
+def test_a_vip_whose_frame_left_at_once_is_announced_and_nothing_else(house):
+    house.read(service(VIP))
+    house.outcome.announced(VIP, 1000.0)
+    house.outcome.confirmed(Done(action=Take(vip=VIP, link=ETH0)))
+    assert [change for change, *_ in changes(house)] == ["announced"]
+
+
 def test_i7_what_the_kernel_did_not_confirm_did_not_happen(house):
     house.read(service(VIP))
     house.outcome.confirmed(Done(action=Take(vip=VIP, link=ETH0), problem="errno 1"))
