@@ -1,41 +1,16 @@
 """The page in a browser: what is wrong comes first, nothing on it can act, nothing else is asked for, and 10,000 VIPs do not stop it."""
 
-import asyncio
 import time
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from lab.netns import LabError
 from tests.page.crowd import BIDI, HEADER, HOSTILE, NIGHT, NONE, THREE, announced, crowd, elsewhere, hostile, instant
+from tests.page.reading import ROWS, cells, clicked, filtered, sorted_by, verdict
 
-PICTURES = Path(__file__).resolve().parents[2] / "docs" / "page"
-ROWS = "[...document.querySelectorAll('#rows tr')]"
-WIDE = "2001:db8:1234:5678:9abc:def0:1234:5678"
 LONGEST_S = 1.0
 """The longest that the page may not answer its reader with 10,000 VIPs."""
-
-
-async def cells(tab, column):
-    return await tab.value(f"{ROWS}.map(row => row.querySelector('td.{column}').textContent)")
-
-
-async def verdict(tab):
-    return await tab.value("document.querySelector('#verdict').textContent")
-
-
-async def filtered(tab, text):
-    await tab.value("document.querySelector('#filter').value = ''; document.querySelector('#filter').focus()")
-    await tab.write(text)
-
-
-async def clicked(tab, selector):
-    await tab.value(f"document.querySelector({selector!r}).click()")
-
-
-async def sorted_by(tab, label):
-    await tab.value(f"[...document.querySelectorAll('#columns button')].find(each => each.textContent === {label!r}).click()")
 
 
 async def test_what_is_wrong_comes_first_and_is_said_in_words(show):
@@ -167,20 +142,6 @@ async def test_it_asks_its_own_address_alone_and_again_by_itself(show, served):
     assert tab.complaints == []
 
 
-async def test_paused_it_asks_no_more(show, served):
-    tab = await show(THREE)
-    await clicked(tab, "#pause")
-    await asyncio.sleep(0.5)
-    asked = served.asked
-    await asyncio.sleep(3)
-    assert served.asked == asked
-    await clicked(tab, "#pause")
-    await tab.until("document.querySelector('#pause').textContent === 'Pause'")
-    async with asyncio.timeout(10):
-        while served.asked == asked:
-            await asyncio.sleep(0.05)
-
-
 async def test_a_daemon_that_does_not_answer_is_not_shown_as_well(show, served):
     tab = await show(THREE)
     served.broken = True
@@ -200,126 +161,3 @@ async def test_an_old_document_is_shown_as_old(show):
     assert "60 s old" in await tab.value("document.querySelector('#asof').textContent")
     await show(THREE)
     assert await tab.value("document.body.dataset.old") == "no"
-
-
-async def test_a_filter_takes_words_in_any_order_and_covers_the_changes(show):
-    tab = await show(NIGHT)
-    await filtered(tab, "n2 MEDIA")
-    assert await cells(tab, "services") == ["media/ingest", "media/edge", "media/transcode", "media/ingest"]
-    await filtered(tab, "shop/cart")
-    assert await cells(tab, "vip") == ["10.10.0.207"]
-    assert await tab.value("document.querySelectorAll('#changelist li').length") == 1
-    await filtered(tab, "nowhere")
-    assert await tab.value("document.querySelector('#nothing').textContent") == "No VIP matches."
-    assert await tab.value("document.querySelector('#nochange').textContent") == "No change matches."
-
-
-async def test_one_state_alone_can_be_shown(show):
-    tab = await show(NIGHT)
-    await clicked(tab, "#kinds [data-kind=pending]")
-    assert await cells(tab, "vip") == ["10.10.0.209"]
-    assert await tab.value("document.querySelector('#kinds [data-kind=pending]').ariaPressed") == "true"
-    await clicked(tab, "#kinds [data-kind=pending]")
-    assert len(await cells(tab, "vip")) == 17
-
-
-async def test_every_column_sorts_both_ways(show):
-    tab = await show(NIGHT)
-    await sorted_by(tab, "VIP")
-    assert (await cells(tab, "vip"))[0] == "10.10.0.200"
-    assert await tab.value("document.querySelector('th[aria-sort=ascending]').textContent") == "VIP"
-    await sorted_by(tab, "VIP")
-    assert (await cells(tab, "vip"))[0] == "10.10.0.2OO"
-    assert await tab.value("document.querySelector('th[aria-sort=descending]').textContent") == "VIP"
-    await sorted_by(tab, "Since")
-    since = await cells(tab, "since")
-    assert since[0].endswith("64 s")
-    assert since[-1] == ""
-    await sorted_by(tab, "Reason")
-    reasons = [each for each in await cells(tab, "reason") if each]
-    assert reasons == sorted(reasons)
-
-
-async def test_the_keyboard_reaches_everything(show):
-    tab = await show(NIGHT)
-    await tab.value("document.activeElement.blur()")
-    await tab.press("/", "/")
-    assert await tab.value("document.activeElement.id") == "filter"
-    await tab.write("grafana")
-    assert await cells(tab, "vip") == ["10.10.0.210"]
-    await tab.press("Escape")
-    assert len(await cells(tab, "vip")) == 17
-    reached = []
-    for _ in range(30):
-        await tab.press("Tab")
-        reached.append(await tab.value("document.activeElement.id || document.activeElement.textContent"))
-        if reached.count("VIP") == 1 and reached[-1] == "VIP":
-            await tab.press("Enter", "\r")
-    assert {"conflict 1", "all 17", "State", "VIP", "Reason", "changelist"} <= set(reached)
-    assert (await cells(tab, "vip"))[0] == "10.10.0.200"
-
-
-@pytest.mark.parametrize("width", [360, 390, 768, 1024, 1280, 1400, 1440, 1920])
-async def test_no_width_needs_scrolling_sideways(show, tab, width):
-    await tab.look(width=width, height=844, phone=width < 760)
-    await show(msgspec.structs.replace(NIGHT, vips=(*NIGHT.vips, *hostile().vips, announced(WIDE, "default/" + "x" * 240))))
-    assert await tab.value("document.documentElement.scrollWidth") <= width
-    table, section = [
-        await tab.value(f"document.querySelector({selector!r}).getBoundingClientRect().right") for selector in ("table", "main > section")
-    ]
-    assert table <= section + 1
-
-
-async def test_a_phone_can_sort(show, tab):
-    await tab.look(width=390, height=844, phone=True)
-    await show(NIGHT)
-    assert await tab.value("document.querySelector('#sortby').checkVisibility()")
-    await tab.value("{ const box = document.querySelector('#sortby'); box.value = 'vip'; box.dispatchEvent(new Event('change')); }")
-    assert (await cells(tab, "vip"))[0] == "10.10.0.200"
-
-
-async def contrast(tab, selector):
-    """WCAG 2.1: the ratio of the luminances of text and ground."""
-    return await tab.value(
-        """(() => {
-          const found = document.querySelector(SELECTOR);
-          const numbers = text => text.match(/[\\d.]+/g).map(Number);
-          let ground = found;
-          while (ground && (numbers(getComputedStyle(ground).backgroundColor)[3] ?? 1) === 0) ground = ground.parentElement;
-          const light = ([red, green, blue]) => [red, green, blue].map(each => each / 255)
-            .map(each => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4)
-            .reduce((sum, each, place) => sum + each * [0.2126, 0.7152, 0.0722][place], 0);
-          const pair = [getComputedStyle(found).color, getComputedStyle(ground).backgroundColor].map(each => light(numbers(each)));
-          return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
-        })()""".replace("SELECTOR", repr(selector))
-    )
-
-
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-async def test_every_text_can_be_read(show, tab, dark):
-    await tab.look(width=1280, height=800, dark=dark)
-    await show(NIGHT)
-    for selector in (
-        "#verdict",
-        "dt",
-        "dd",
-        "#asof",
-        "td.state",
-        "tr[data-level=ok] td.state",
-        "td.reason",
-        "th button",
-        "#changelist .muted",
-    ):
-        assert await contrast(tab, selector) >= 4.5, selector
-
-
-@pytest.mark.parametrize(
-    ("name", "width", "height", "dark"), [("light", 1440, 700, False), ("dark", 1440, 700, True), ("phone", 390, 844, False)]
-)
-async def test_pictures_for_the_documents(show, tab, name, width, height, dark):
-    await tab.look(width=width, height=height, dark=dark, phone=name == "phone")
-    await show(NIGHT)
-    await clicked(tab, "#pause")
-    PICTURES.mkdir(exist_ok=True)
-    await tab.picture(PICTURES / f"{name}.png")
-    assert 10_000 < (PICTURES / f"{name}.png").stat().st_size < 300_000
