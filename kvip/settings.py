@@ -127,6 +127,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         _meta("host:port of `/metrics`, `/healthz` and `/readyz`; `off` for none.", alias=("prometheus_server",)),
     ] = ":2112"
+    page: Annotated[
+        Literal["loopback", "all", "off"],
+        _meta(
+            "Who gets the page with the VIPs, and its JSON (`/`, `/status.json` of `metrics-address`): `loopback`, who asks over the "
+            "node's loopback, as `kubectl port-forward` does; `all`, whoever reaches `metrics-address`; `off`, nobody."
+        ),
+    ] = "loopback"
     vip_metrics: Annotated[
         bool,
         _meta("A series in `/metrics` (`kvip_vip_announced`) for each VIP bound here and Service that asks for it."),

@@ -12,6 +12,7 @@ from kvip.clock import Clock
 from kvip.core.diff import Announce
 from kvip.core.facts import Facts
 from kvip.core.model import Vip
+from kvip.daemon.chronicle import Chronicle
 from kvip.daemon.conflicts import ConflictWatch
 from kvip.daemon.desire import Desire
 from kvip.daemon.elector import Elector
@@ -38,6 +39,7 @@ class Disputes:
         look_at: Callable[[Iterable[Vip]], None],
         nics: Nics,
         probes: bool,
+        chronicle: Chronicle,
     ) -> None:
         """`probes` False: nobody is asked before a first bind. `look_at`: these VIPs may be bound now, or not any more."""
         self._facts = facts
@@ -47,6 +49,7 @@ class Disputes:
         self._elector = elector
         self._look_at = look_at
         self._nics = nics
+        self._chronicle = chronicle
         self._to_announce: set[Vip] = set()
         self.watch = ConflictWatch(
             clock=clock,
@@ -60,7 +63,7 @@ class Disputes:
             held=executor.announces,
             wanted=self._ours,
             on_conflict=self._conflict,
-            on_ended=lambda vip: look_at((vip,)),
+            on_ended=self._ended,
             on_peer_claim=self._peer_claims,
             defend=self._defend,
         )
@@ -83,7 +86,10 @@ class Disputes:
         if self._desire.ledger.claimants(vip):
             self.probing.doubt(vip)
             home = self._facts.home(vip)
-            self._publisher.duplicate(vip, nic=home.name if home is not None else self._nics.placed(vip).nic)
+            nic = home.name if home is not None else self._nics.placed(vip).nic
+            detail = f"another host has it, by the kernel's duplicate address detection ({nic})"
+            self._chronicle.note("conflict", vip, detail=detail)
+            self._publisher.duplicate(vip, nic=nic)
             self._look_at((vip,))
 
     def _had(self, vip: Vip) -> bool:
@@ -103,7 +109,12 @@ class Disputes:
             self._announce(vip)
 
     def _conflict(self, vip: Vip, mac: bytes, nic: str) -> None:
+        self._chronicle.note("conflict", vip, detail=f"the host {mac.hex(':')} has it ({nic})")
         self._publisher.foreign_host(vip, mac, nic=nic)
+
+    def _ended(self, vip: Vip) -> None:
+        self._chronicle.note("conflict-over", vip)
+        self._look_at((vip,))
 
     def _peer_claims(self, vip: Vip, _mac: bytes) -> None:
         self._executor.disarm()

@@ -18,7 +18,7 @@ from kvip.daemon.supervision import supervise
 from kvip.daemon.viewing import Views
 from kvip.kernel.packet import IMPLEMENTATION
 from kvip.kernel.ruleset_monitor import RulesetMonitor
-from kvip.observe import health, http, readers
+from kvip.observe import health, http, page, readers
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class Life:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._views = Views(parts)
 
     async def serve(self) -> None:
         """Run every component until cancelled, then let go of everything in order."""
@@ -117,11 +118,12 @@ class Life:
 
     async def _serve_http(self) -> None:
         address = parse_listen(self._parts.settings.metrics_address)
-        await http.serve(address, alive=self._alive, ready=self._ready, update=lambda: update_gauges(self._parts))
+        shown = self._parts.settings.page
+        more = page.pages(self._views.state, loopback_only=shown == "loopback") if shown != "off" else {}
+        await http.serve(address, alive=self._alive, ready=self._ready, update=lambda: update_gauges(self._parts), more=more)
 
     async def _serve_readers(self) -> None:
-        views = Views(self._parts)
-        await readers.serve(self._parts.settings.socket, state=views.state, explanation=views.explanation)
+        await readers.serve(self._parts.settings.socket, state=self._views.state, explanation=self._views.explanation)
 
     def _alive(self) -> health.Verdict:
         return health.alive(self._parts.heartbeats.late())

@@ -15,6 +15,7 @@ from kvip.core import diff
 from kvip.core.facts import Facts
 from kvip.core.ledger import Claimant
 from kvip.core.model import Address, IfIndex, Vip
+from kvip.daemon.chronicle import Chronicle
 from kvip.daemon.desire import Desire
 from kvip.daemon.executor import Done
 from kvip.daemon.publisher import Publisher
@@ -25,11 +26,12 @@ log = logging.getLogger(__name__)
 class Outcome:
     """Turns results into words, and remembers what was said so that it is said once."""
 
-    def __init__(self, *, clock: Clock, desire: Desire, facts: Facts, publisher: Publisher) -> None:
+    def __init__(self, *, clock: Clock, desire: Desire, facts: Facts, publisher: Publisher, chronicle: Chronicle) -> None:
         self._clock = clock
         self._desire = desire
         self._facts = facts
         self._publisher = publisher
+        self._chronicle = chronicle
         self._asked_at: dict[Vip, float] = {}
         self._announced_at: dict[Vip, float] = {}
         self._bound_at: dict[Vip, float] = {}
@@ -54,9 +56,12 @@ class Outcome:
         asked_at = self._asked_at.pop(vip, None)
         if asked_at is not None:
             metrics.take_seconds.observe(at - asked_at)
-        self._announced_at.setdefault(vip, at)
         home = self._facts.home(vip)
-        self._publisher.announced(vip, home.name if home is not None else "")
+        nic = home.name if home is not None else ""
+        if vip not in self._announced_at:
+            self._announced_at[vip] = at
+            self._chronicle.note("announced", vip, detail=nic)
+        self._publisher.announced(vip, nic)
 
     def announced_since(self, vip: Vip) -> float | None:
         """When the first frame of the VIP left since it was last taken; None = it is not announced."""
@@ -113,9 +118,12 @@ class Outcome:
         if isinstance(action, diff.Adopt):
             self._left_over.pop(vip, None)
             log.info("vip adopted", extra={"vip": vip, "nic": action.link.name})
+            self._chronicle.note("adopted", vip, detail=action.link.name)
         elif isinstance(action, diff.Take):
             claimants = self._desire.ledger.claimants(vip).values()
             log.info("vip bound", extra={"vip": vip, "nic": action.link.name, "services": [c.service for c in claimants]})
+            if vip not in self._announced_at:
+                self._chronicle.note("bound", vip, detail=action.link.name)
         elif isinstance(action, diff.LetGo):
             self._released(action)
         return True
@@ -138,9 +146,11 @@ class Outcome:
         if action.reason == "no claimant" and not former:
             metrics.swept_total.inc()
             log.warning("a marked address without an owner was removed", extra={"vip": vip})
+            self._chronicle.note("swept", vip, detail="nobody is known to have asked for it")
             return
         fields = {"vip": vip, "nic": self._nic(action), "reason": action.reason, "services": [c.service for c in former]}
         log.info("vip released", extra=fields)
+        self._chronicle.note("released", vip, former=former, detail=action.reason)
         if action.reason == "no claimant":
             self._publisher.released(vip, former, reason="no Service asks for it")
 
@@ -161,6 +171,7 @@ class Outcome:
         metrics.conflicts_total.inc()
         nic = self._name(address.index)
         log.warning("the VIP is bound on this node without kvip's mark; left alone", extra={"vip": vip, "nic": nic})
+        self._chronicle.note("conflict", vip, detail=f"on {nic} of this node without kvip's mark")
         self._publisher.conflict(vip, self._desire.ledger.claimants(vip).values(), nic=nic)
 
     def no_conflict(self, vip: Vip) -> None:
@@ -184,6 +195,7 @@ class Outcome:
 
     def _swept(self, vip: Vip, former: tuple[Claimant, ...]) -> None:
         metrics.swept_total.inc()
+        self._chronicle.note("swept", vip, former=former, detail="left behind by a former daemon")
         log.warning(
             "swept: a former daemon's address whose Service is gone",
             extra={"vip": vip, "services": [c.service for c in former], "uids": [c.uid for c in former]},

@@ -21,6 +21,7 @@ from kvip.daemon.about import describe
 from kvip.daemon.announcer import Announcer
 from kvip.daemon.binding import Binding
 from kvip.daemon.caches import Caches
+from kvip.daemon.chronicle import Chronicle
 from kvip.daemon.demand import NodeDemand
 from kvip.daemon.desire import Desire
 from kvip.daemon.disputes import Disputes
@@ -99,6 +100,7 @@ class Parts:
         self.rules = rules_of(settings)
         self.facts = Facts()
         self.ledger = Ledger()
+        self.chronicle = Chronicle(clock, self.ledger)
         self.elector: Elector | None = None
         self.guard = Guard(switch)
         self.wires = DaemonWires(self)
@@ -218,7 +220,7 @@ class Parts:
 
     def _build_reconcile(self) -> None:
         settings = self.settings
-        self.outcome = Outcome(clock=self.clock, desire=self.desire, facts=self.facts, publisher=self.publisher)
+        self.outcome = Outcome(clock=self.clock, desire=self.desire, facts=self.facts, publisher=self.publisher, chronicle=self.chronicle)
         self.firewall = build_firewall(self, nics=self.nics.announcing)
         self.demand = NodeDemand(
             clock=self.clock,
@@ -277,6 +279,7 @@ class Parts:
             look_at=self.reconcile.on_vips,
             nics=self.nics,
             probes=settings.probe,
+            chronicle=self.chronicle,
         )
         self.strays = StrayWatch(
             self.clock,

@@ -33,6 +33,7 @@ class DaemonWires:
             self._parts.renewed_at = self._parts.clock.now()
             metrics.lease_renewals_total.inc()
             self._parts.disputes.renewed()
+            self._parts.chronicle.able()
         return problem
 
     def won(self, vips: Iterable[Vip] | None) -> None:
@@ -54,6 +55,7 @@ class DaemonWires:
             self._parts.reconcile.on_permit_changed()
             self._parts.upkeep.doubt("fence")
             self._parts.journal.touch()
+            self._parts.chronicle.fenced(reason)
 
     def withdrawn(self, vips: Collection[Vip], groups: Collection[str], *, stale: bool) -> bool:
         """Withdraw these VIPs before this returns."""
@@ -62,6 +64,7 @@ class DaemonWires:
         finally:
             for vip in vips:
                 self._parts.outcome.hushed(vip)
+                self._parts.chronicle.note("withdrawn", vip, detail="its Lease is not held any more")
             if stale:
                 self._parts.caches.renew()
             self._parts.reconcile.on_vips(vips)
@@ -79,6 +82,7 @@ class DaemonWires:
     def heard(self) -> None:
         """The API server answers again after an outage."""
         self._parts.caches.retry_now()
+        self._parts.chronicle.note("api-back")
 
     # -- between the other parts -----------------------------------------------------------------------------------------------
 
@@ -121,6 +125,7 @@ class DaemonWires:
         self._parts.publisher.not_bound(vip, problem)
         if self._parts.elector is not None:
             self._parts.elector.refuse(vip)
+        self._parts.chronicle.note("refused", vip, detail=problem)
 
     def tick(self) -> None:
         """At least twice a second: what hangs on time."""

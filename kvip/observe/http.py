@@ -1,6 +1,6 @@
-"""Serves /healthz, /readyz and /metrics over HTTP.
+"""Serves /healthz, /readyz and /metrics over HTTP, and what else is given.
 
-Input: two callables for the verdicts. Output: text. It must not know how the daemon works.
+Input: two callables for the verdicts, further pages. Output: text. It must not know how the daemon works.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ requests_log = logging.getLogger("kvip.observe.requests")
 """What aiohttp has to say of single requests."""
 
 RETRY_S = 5.0
+Pages = Mapping[str, Callable[[web.Request], Awaitable[web.Response]]]
+"""Path -> what answers a GET."""
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
@@ -38,11 +40,16 @@ def _text(verdict: Verdict) -> web.Response:
 
 
 async def serve(
-    address: tuple[str, int], *, alive: Callable[[], Verdict], ready: Callable[[], Verdict], update: Callable[[], None]
+    address: tuple[str, int],
+    *,
+    alive: Callable[[], Verdict],
+    ready: Callable[[], Verdict],
+    update: Callable[[], None],
+    more: Pages,
 ) -> None:
     """Serve until cancelled. A port that is taken is tried again: VIPs do not depend on it.
 
-    `address` is (host, port), host "" = every address; `update` refreshes gauges right before they are read.
+    `address` is (host, port), host "" = every address; `update` refreshes gauges right before they are read; `more`: further pages.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -56,7 +63,7 @@ async def serve(
         body = await asyncio.to_thread(generate_latest, metrics.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    await _listen(address, {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics_page})
+    await _listen(address, {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics_page, **more})
 
 
 async def serve_health(port: int, alive: Callable[[], Verdict]) -> None:
@@ -68,12 +75,9 @@ async def serve_health(port: int, alive: Callable[[], Verdict]) -> None:
     await _listen(("", port), {"/healthz": healthz})
 
 
-Pages = Mapping[str, Callable[[web.Request], Awaitable[web.Response]]]
-
-
 @asynccontextmanager
 async def running(pages: Pages) -> AsyncIterator[web.AppRunner]:
-    """A server of these pages (path -> what answers a GET) that listens nowhere yet."""
+    """A server of these pages that listens nowhere yet."""
     app = web.Application()
     for path, page in pages.items():
         app.router.add_get(path, page)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import msgspec
 
@@ -19,6 +20,9 @@ from kvip.core.sharing import Clash
 from kvip.observe.standing import State, VipFacts, judge, nic_name
 
 Order = tuple[int, bytes, str, bool, str]
+Change = Literal[
+    "able", "fenced", "withdrawn", "bound", "adopted", "announced", "released", "swept", "conflict", "conflict-over", "refused", "api-back"
+]
 
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,8 +92,27 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     """Kinds of objects: True = the API server's were read whole and are followed."""
     known: bool = True
     """Is it known what every Service asks for? Not before all were read since the start, or since everything was withdrawn."""
+    unready: str = ""
+    """Why this node holds nothing at all; "" = it may."""
     loop_lag_s: float = 0.0
     """The longest that a timer of the daemon was late in the last 10 s."""
+
+
+class ChangeView(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened to VIPs of this node, or to the daemon as a whole."""
+
+    at: str
+    until: str
+    """When the last of them happened."""
+    change: Change
+    vips: tuple[str, ...]
+    """Which, the first few; empty = it concerns the daemon as a whole."""
+    more: int
+    """Further changes of the same kind and detail within 10 s of the first."""
+    services: tuple[ServiceKey, ...]
+    """Those of `vips`."""
+    detail: str
+    """Its NIC, or the cause."""
 
 
 class StateView(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +122,8 @@ class StateView(msgspec.Struct, frozen=True, kw_only=True):
     daemon: Header
     vips: tuple[VipView, ...]
     """IPv4 first, in numeric order; what is no address comes last."""
+    changes: tuple[ChangeView, ...] = ()
+    """The latest, the oldest first; they begin with the daemon."""
 
 
 class Instants:
@@ -142,9 +167,9 @@ def unready(header: Header) -> str:
     return ""
 
 
-def view(header: Header, vips: Iterable[VipView], instants: Instants) -> StateView:
+def view(header: Header, vips: Iterable[VipView], instants: Instants, changes: tuple[ChangeView, ...] = ()) -> StateView:
     """The document, in its order."""
-    return StateView(at=instants.now(), daemon=header, vips=tuple(sorted(vips, key=order)))
+    return StateView(at=instants.now(), daemon=header, vips=tuple(sorted(vips, key=order)), changes=changes)
 
 
 def row(facts: VipFacts, instants: Instants, *, unready: str = "") -> VipView:

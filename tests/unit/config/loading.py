@@ -48,6 +48,7 @@ SAMPLES = {
 OVERRIDES = {
     "kubeconfig": ("/kube", "/kube"),
     "metrics-address": ("[::1]:9", "[::1]:9"),
+    "page": ("all", "all"),
     "state-dir": ("/var/lib/kvip", "/var/lib/kvip"),
     "socket": ("/run/other.sock", "/run/other.sock"),
     "election": ("global", "global"),

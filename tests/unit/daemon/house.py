@@ -13,6 +13,7 @@ from kvip.core.ledger import Ledger
 from kvip.core.placing import NicChoice
 from kvip.core.siting import NodeRules
 from kvip.daemon.binding import Binding
+from kvip.daemon.chronicle import Chronicle
 from kvip.daemon.demand import NodeDemand
 from kvip.daemon.desire import Desire
 from kvip.daemon.executor import Executor
@@ -66,6 +67,7 @@ class House:
         self.facts = Facts()
         self.facts.links[ETH0.index] = ETH0
         self.ledger = Ledger()
+        self.chronicle = Chronicle(self.clock, self.ledger)
         self.kernel = Kernel(self.log)
         self.switch = None if weak else FakeSwitch(self.log, self.clock)
         self.guard = Guard(self.switch)
@@ -148,7 +150,7 @@ class House:
             on_ledger_changed=lambda: self.ledger_changes.append(self.clock.now()),
         )
         self.desire.read_through(True)
-        self.outcome = Outcome(clock=self.clock, desire=self.desire, facts=self.facts, publisher=self.publisher)
+        self.outcome = Outcome(clock=self.clock, desire=self.desire, facts=self.facts, publisher=self.publisher, chronicle=self.chronicle)
         self.firewall = Firewall(
             table,
             clock=self.clock,

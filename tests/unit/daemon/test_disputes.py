@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from kvip.daemon.disputes import Disputes
+from kvip.observe.state import Instants
 from tests.unit.clock_loop import ClockLoop
 from tests.unit.daemon import conflict_bench
 from tests.unit.daemon.conflict_bench import PEER, STRANGER
@@ -31,6 +32,7 @@ class Bench:
             look_at=lambda vips: self.looked_at.append(list(vips)),
             nics=house.nics,
             probes=probes,
+            chronicle=house.chronicle,
         )
         self.disputes.watch._listen = self.segment.listen
         house.read(service(VIP, OTHER))
@@ -191,6 +193,9 @@ def test_an_address_found_taken_before_the_first_bind_is_told_and_bound_when_it_
         await asyncio.sleep(45)
         assert not bench.disputes.probing.contested(third)
         assert [third] in bench.looked_at
+        noted = bench.house.chronicle.view(Instants(now=bench.house.clock.now(), wall=bench.house.clock.wall()))
+        assert [one.change for one in noted if third in one.vips] == ["conflict", "conflict-over"]
+        assert STRANGER.hex(":") in next(one.detail for one in noted if third in one.vips)
 
     bench.play(story)
 

@@ -2,48 +2,25 @@
 
 import asyncio
 import json
+import os
 import time
-from types import SimpleNamespace
 
+import aiohttp
 import msgspec
+from aiohttp import web
 
+from kvip.cli import daemon_view
 from kvip.daemon import inquiry, viewing
 from kvip.daemon.lag import LoopLag
 from kvip.daemon.viewing import Views, state_of
+from kvip.observe import page, readers
+from kvip.observe.http import running
+from kvip.observe.state import StateView
 from tests.unit.daemon.fake_ports import OTHER, THIRD, VIP, WEB, endpoints, service, unmarked
 from tests.unit.daemon.house import House
+from tests.unit.daemon.viewed import parts_of
 
 YOUNG = "default/young"
-
-
-def parts_of(house, **more):
-    """The rooms of the house under the names that `Parts` gives them."""
-    elector = house.elector
-    elector.incarnation, elector.observed, elector.valid_until = "n1_1", True, house.clock.now() + 2
-    elector.holder = lambda vip: "n2_x" if elector.elsewhere(vip) else "n1_1"
-    house.announcer.sent = lambda vip: (3, house.clock.now() - 1)
-    return SimpleNamespace(
-        clock=house.clock,
-        settings=SimpleNamespace(node_name="n1", election="claims", disable_service_updates=False, refresh_interval_s=60.0),
-        rules=house.desire._rules,
-        caches=SimpleNamespace(services=house.services, synced=lambda: {"services": True}),
-        desire=house.desire,
-        nics=house.nics,
-        ledger=house.ledger,
-        facts=house.facts,
-        outcome=house.outcome,
-        announcer=house.announcer,
-        executor=house.executor,
-        guard=house.guard,
-        firewall=house.firewall,
-        reconcile=house.reconcile,
-        disputes=SimpleNamespace(
-            watch=SimpleNamespace(conflicting=lambda _: None), probing=SimpleNamespace(unprobed=lambda vip, _: vip in house.asking.unasked)
-        ),
-        lag=LoopLag(),
-        elected=lambda: elector,
-        **more,
-    )
 
 
 def explained(parts, key=WEB):
@@ -169,3 +146,45 @@ async def test_the_lag_is_the_longest_delay_of_a_timer(monkeypatch):
     await asyncio.sleep(0.02)
     task.cancel()
     assert 0.08 <= lag.longest_s < 5
+
+
+# -- the page shows the same -------------------------------------------------------------------------------------------
+
+
+async def test_the_page_and_the_socket_give_the_same_document(tmp_path):
+    house = House()
+    house.elector.permits = False
+    house.read(service(VIP), service("x", key="default/typo", uid="uid-3"))
+    views = Views(parts_of(house))
+    path = str(tmp_path / "kvip.sock")
+    reading = asyncio.create_task(readers.serve(path, state=views.state, explanation=views.explanation))
+    async with running(page.pages(views.state, loopback_only=True)) as runner:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        async with aiohttp.ClientSession() as session, session.get(f"{site.name}/status.json") as response:
+            shown = await response.read()
+    async with asyncio.timeout(5):
+        while not os.path.exists(path):  # noqa: ASYNC240
+            await asyncio.sleep(0.01)
+    told = await asyncio.to_thread(daemon_view.ask, path, "/state")
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert shown == told
+    assert {row.vip for row in msgspec.json.decode(shown, type=StateView).vips} == {VIP, "x"}
+
+
+def test_why_this_node_holds_nothing_is_in_the_head():
+    house = House()
+    parts = parts_of(house)
+    assert state_of(parts).daemon.unready == ""
+    house.elector.observed = False
+    assert "the API server does not answer" in state_of(parts).daemon.unready
+
+
+def test_what_happened_is_in_the_view():
+    house = House()
+    house.read(service(VIP))
+    house.outcome.announced(VIP, house.clock.now())
+    (change,) = state_of(parts_of(house)).changes
+    assert (change.change, change.vips, change.services, change.more) == ("announced", (VIP,), (WEB,), 0)
+    assert change.at == change.until == "2026-01-01T00:00:00.000Z"
