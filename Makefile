@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    := unshare -n -m $(BIN)/python
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check unit netns scenario soak soak-short test-real faults-real faults docs mutants page transcripts assets bench bench-all helm image image-lab test-deploy manifests clean preflight
+.PHONY: help demo test check unit netns scenario soak soak-short upgrade test-real faults-real faults docs mutants page transcripts assets bench bench-all helm image image-lab test-deploy manifests clean preflight
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ assets: ## build etcd, kube-apiserver, kubectl, helm and the client-go peer into
 
 test-real: $(READY) ## the scenario tests against the real API server (FLAGS= the default ring only)
 	$(RUN) -m pytest tests/scenario --api=real -rP $(or $(FLAGS),--slow)
+
+upgrade: $(READY) ## the version before this one to this one and back, rolling updates, what changes meanwhile (API=real)
+	$(RUN) -m pytest $(patsubst %,tests/scenario/test_%.py,upgrade upgrade_changes rolling_update) --api=$(or $(API),embedded) --slow -rP $(FLAGS)
 
 faults-real: $(READY) ## every row of the fault table on the real API server, as tests
 	$(RUN) -m pytest tests/scenario/test_fault_table.py --api=real --slow -rP -k 'not per-service'

@@ -26,7 +26,7 @@ from lab.netns import LabError
 from lab.process import LabProcess
 
 METRICS_PORT = 2112
-_REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "KVIP_NO_EXTENSIONS")
 
 
@@ -48,7 +48,7 @@ class NodeProcess(LabProcess):
         self.state_dir = work / node / "state"
         self.env = {
             **{key: os.environ[key] for key in _INHERITED if key in os.environ},
-            "PYTHONPATH": str(_REPOSITORY),
+            "PYTHONPATH": str(REPOSITORY),
             "KUBECONFIG": os.fspath(kubeconfig),
             "KVIP_STATE_DIR": str(self.state_dir),
             "vip_interface": "eth0",

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
 from kvip.core.model import Vip
-from kvip.daemon.journal import FILE_NAME, FORMAT, LARGEST_BYTES, Journal, boot_id
+from kvip.daemon.journal import FILE_NAME, LARGEST_BYTES, NewerJournal, boot_id, decode
 from kvip.errors import UNREADABLE, ConfigError
 
 Owners = Mapping[Vip, tuple[str, ...]]
@@ -23,13 +21,13 @@ def from_journal(directory: str) -> Owners:
     try:
         if not path.is_file() or path.stat().st_size > LARGEST_BYTES:
             raise ConfigError("state-dir", f"there is no journal {path}")
-        journal = msgspec.json.decode(path.read_bytes(), type=Journal)
+        journal = decode(path.read_bytes())
     except OSError as error:
         raise ConfigError("state-dir", f"the journal {path} cannot be read: {error.strerror or error}") from error
+    except NewerJournal as error:
+        raise ConfigError("state-dir", f"the journal {path} is of a newer kvip: {error}") from error
     except UNREADABLE as error:
         raise ConfigError("state-dir", f"the journal {path} is torn or not kvip's: {error}") from error
-    if journal.format != FORMAT:
-        raise ConfigError("state-dir", f"the journal {path} has format {journal.format}, this kvip reads {FORMAT}")
     if journal.boot_id != boot_id():
         raise ConfigError("state-dir", f"the journal {path} is of an earlier boot, its VIPs may be others' by now")
     return {vip: tuple(claimant.service for claimant in claimants) for vip, claimants in journal.claims.items()}

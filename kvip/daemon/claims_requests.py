@@ -81,7 +81,7 @@ class ClaimsRequests:
 
     async def give_back(self, state: State) -> None:
         """Give the heartbeat back; when that fails it runs out by itself."""
-        name = own_name(state)
+        name, tried = own_name(state), False
         try:
             async with asyncio.timeout(RELEASE_DEADLINE_S):
                 for _ in range(3):
@@ -93,9 +93,12 @@ class ClaimsRequests:
                         break
                     state = claims.answered(replace(state, flights={}), read, answer, now=self._clock.now())
                     op = renewal.release(state, self._clock.now())
+                    if op is None and not tried:
+                        return  # it names another
                     if op is None or (await self.do(op)).ok:
                         log.info("heartbeat given back", extra={"lease": name})
                         return
+                    tried = True
         except TimeoutError:
             pass
         log.warning("the heartbeat could not be given back; it runs out by itself", extra={"lease": name})

@@ -61,8 +61,8 @@ class Interlock:
 
     @property
     def reason(self) -> str:
-        """What was in the way at the last look."""
-        return self._was
+        """What was in the way at the last look, if that is not long ago: who follows another holder looks no more."""
+        return self._was if self._clock.now() - self._sight.looked_at <= self._sight.own_s else ""
 
     async def _end(self, beat: Heartbeat, me: Incarnation, *, deadline_s: float) -> None:
         spec, notes = heartbeat.ending(me, f"killed by {me}", sequence=beat.sequence + 1, before=beat)

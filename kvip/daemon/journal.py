@@ -20,7 +20,7 @@ from kvip import metrics
 from kvip.core.election.heartbeat import node_of
 from kvip.core.ledger import Claimant, Ledger
 from kvip.core.model import Incarnation, Vip
-from kvip.errors import UNREADABLE
+from kvip.errors import UNREADABLE, KvipError
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,30 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     claims: dict[Vip, tuple[Claimant, ...]] = {}
 
 
+class _Versioned(msgspec.Struct):
+    """What the file of every version has."""
+
+    format: int
+
+
+class NewerJournal(KvipError):
+    """A journal in a format of a later version of kvip."""
+
+
 def boot_id() -> str:
     """This boot's identity (proc(5), random/boot_id)."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def decode(data: bytes) -> Journal:
+    """What the bytes of a journal say. Raises NewerJournal, or one of UNREADABLE for what is torn or not kvip's."""
+    # Read by itself: what else a later version writes need not have the form that this one knows.
+    found = msgspec.json.decode(data, type=_Versioned).format
+    if found > FORMAT:
+        raise NewerJournal(f"format {found}, this kvip reads {FORMAT}")
+    if found != FORMAT:
+        raise msgspec.ValidationError(f"there is no format {found}")
+    return msgspec.json.decode(data, type=Journal)
 
 
 def load(directory: Path) -> Journal | None:
@@ -59,19 +80,12 @@ def load(directory: Path) -> Journal | None:
         _warn("the journal cannot be read; going on without it", path, str(error))
         return None
     try:
-        journal = msgspec.json.decode(data, type=Journal)
-        if journal.format != FORMAT:
-            raise msgspec.ValidationError(f"format {journal.format}, this kvip reads {FORMAT}")
+        return decode(data)
+    except NewerJournal as error:
+        _set_aside("the journal is of a newer kvip; going on without it", path, ".json.newer", str(error))
     except UNREADABLE as error:
-        aside = path.with_suffix(".json.bad")
-        try:
-            path.replace(aside)
-            problem = f"{error}; set aside as {aside.name}"
-        except OSError as failure:
-            problem = f"{error}; it could not be set aside: {failure}"
-        _warn("the journal is torn or not kvip's; going on without it", path, problem)
-        return None
-    return journal
+        _set_aside("the journal is torn or not kvip's; going on without it", path, ".json.bad", str(error))
+    return None
 
 
 def is_predecessors(journal: Journal | None, *, node: str) -> bool:
@@ -157,3 +171,13 @@ class JournalWriter:
 def _warn(message: str, path: Path, reason: str) -> None:
     metrics.journal_failures_total.inc()
     log.warning(message, extra={"path": str(path), "reason": reason})
+
+
+def _set_aside(message: str, path: Path, suffix: str, reason: str) -> None:
+    aside = path.with_suffix(suffix)
+    try:
+        path.replace(aside)
+        problem = f"{reason}; set aside as {aside.name}"
+    except OSError as failure:
+        problem = f"{reason}; it could not be set aside: {failure}"
+    _warn(message, path, problem)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from lab import previous
 from lab.apihost import ApiHost
 from lab.cluster import CLAIMS, GLOBAL, Cluster, wait
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import API_IP, Lan
+from lab.node import REPOSITORY
+from lab.rollout import replace_all
 from lab.scene import recover
 from lab.segment import SecondSegment
 
@@ -123,3 +127,18 @@ def segment(lan: Lan) -> Iterator[SecondSegment]:
     """A second segment, with NIC eth1, of two nodes and the client."""
     with SecondSegment(lan, "n1", "n2") as segment:
         yield segment
+
+
+@pytest.fixture(scope="session")
+def former_code() -> Path:
+    """The code of the version before this one; whoever asks for it is skipped, and says so, where the history does not have it."""
+    if why := previous.missing():
+        pytest.skip(why)
+    return previous.unpacked()
+
+
+@pytest.fixture
+def former(cluster: Cluster, former_code: Path) -> Iterator[Path]:
+    """The same, for a test that runs daemons of it; afterwards all are of this version again."""
+    yield former_code
+    replace_all(cluster, REPOSITORY)

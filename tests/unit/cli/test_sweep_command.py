@@ -77,8 +77,10 @@ def test_the_journal_names_vips_and_their_services(tmp_path):
     assert from_journal(str(tmp_path)) == {"10.0.0.7": ("default/web",)}
 
 
-@pytest.mark.parametrize("fault", ["missing", "torn", "format", "boot"])
-def test_a_journal_that_cannot_be_used_is_refused_and_left_where_it_is(tmp_path, fault):
+@pytest.mark.parametrize(
+    ("fault", "word"), [("missing", "no journal"), ("torn", "torn"), ("format", "of a newer kvip"), ("boot", "earlier boot")]
+)
+def test_a_journal_that_cannot_be_used_is_refused_and_left_where_it_is(tmp_path, fault, word):
     path = tmp_path / journal.FILE_NAME
     match fault:
         case "torn":
@@ -88,7 +90,7 @@ def test_a_journal_that_cannot_be_used_is_refused_and_left_where_it_is(tmp_path,
         case "boot":
             write_journal(tmp_path, boot_id="another")
     before = sorted((file.name, file.read_bytes()) for file in tmp_path.iterdir())
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=word):
         from_journal(str(tmp_path))
     assert sorted((file.name, file.read_bytes()) for file in tmp_path.iterdir()) == before
 

@@ -1,6 +1,7 @@
 """The loop of mode `claims` where reports and answers cross: doubts, a switch that refuses, the release, a fence within a report."""
 
 import asyncio
+import logging
 
 import pytest
 
@@ -112,5 +113,22 @@ def test_a_holder_that_cannot_find_out_does_not_hold(bench):
         node.loop.doubt(VIP)
         await asyncio.sleep(0.5)
         assert len(node.hands.fences) == 1
+
+    bench.play(story)
+
+
+def test_what_is_not_ones_own_is_not_given_back_and_not_said_to_be(bench, caplog):
+    """The heartbeat names a predecessor of which nothing is known: it may live on another machine of this name."""
+    caplog.set_level(logging.INFO)
+
+    async def story():
+        one = await holding(bench, VIP)
+        await bench.stop(one.task)
+        two = bench.start("n1", VIP)
+        await asyncio.sleep(1.0)
+        await bench.stop(two.task)
+        await two.loop.release()
+        assert bench.store.leases[HEARTBEAT].spec.holder_identity == one.loop.incarnation
+        assert not [record for record in caplog.records if "given back" in record.message]
 
     bench.play(story)

@@ -57,8 +57,9 @@ UNUSABLE = {
     "not UTF-8": b'{"boot_id": "\xff\xfe"}',
     "another program's": b'{"hello": "world"}',
     "a list": b"[1, 2]",
-    "wrong type": b'{"boot_id": 1, "node": "n1", "incarnation": "x"}',
-    "another format": GOOD.replace(b'"format":1', b'"format":2'),
+    "wrong type": b'{"format": 1, "boot_id": 1, "node": "n1", "incarnation": "x"}',
+    "a format that never was": GOOD.replace(b'"format":1', b'"format":0'),
+    "without a format": GOOD.replace(b'"format":1,', b""),
     "two documents": GOOD + GOOD,
     "deeply nested": b'{"unknown":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
 }
@@ -77,6 +78,33 @@ def test_an_unusable_journal_is_set_aside_with_a_warning(tmp_path, caplog, data)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert load(tmp_path) is None
     save(tmp_path, journal())
+    assert load(tmp_path) == journal()
+
+
+NEWER = {
+    "which adds": GOOD.replace(b'"format":1', b'"format":2,"leases":{}'),
+    "of another form": b'{"format": 2, "boot": "boot", "claims": [["192.0.2.7", "u1"]]}',
+}
+
+
+@pytest.mark.parametrize("data", NEWER.values(), ids=NEWER)
+def test_a_newer_journal_is_refused_aloud_and_kept(tmp_path, caplog, data):
+    path = tmp_path / FILE_NAME
+    path.write_bytes(data)
+    before = failures()
+    assert load(tmp_path) is None
+    assert path.with_suffix(".json.newer").read_bytes() == data
+    assert failures() == before + 1
+    (record,) = caplog.records
+    assert "newer kvip" in record.message
+    assert record.reason == "format 2, this kvip reads 1; set aside as ledger.json.newer"
+    save(tmp_path, journal())
+    assert load(tmp_path) == journal()
+    assert path.with_suffix(".json.newer").read_bytes() == data
+
+
+def test_what_a_journal_of_this_format_says_beyond_what_is_known_is_passed_over(tmp_path):
+    (tmp_path / FILE_NAME).write_bytes(GOOD.replace(b'"format":1', b'"format":1,"leases":{}'))
     assert load(tmp_path) == journal()
 
 

@@ -180,3 +180,24 @@ def test_f2_a_doubt_in_mode_global_reads_the_lease_and_arms_again(bench):
         assert [reason for _, reason in node.hands.fences] == ["lease taken by another"]
 
     bench.play(story)
+
+
+def test_g5_a_node_that_follows_another_holder_does_not_go_on_saying_what_was_in_the_way(bench):
+    """It does not look again while it follows, so what it saw last is over without its knowing."""
+
+    async def story():
+        one = bench.start("n1", VIP)
+        await asyncio.sleep(0.5)
+        await bench.stop(one.task)
+        two = bench.start("n2", VIP, mode="global")
+        await asyncio.sleep(0.5)
+        three = bench.start("n3", VIP, mode="global")
+        await asyncio.sleep(1.0)
+        assert one.loop.incarnation in three.loop.blocked
+        while two.loop.valid_until is None:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(2 * TIMERS.lease_duration_s)
+        assert three.loop.valid_until is None
+        assert three.loop.blocked == ""
+
+    bench.play(story)
