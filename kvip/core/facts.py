@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import msgspec
 
 from kvip.core.addresses import Network
+from kvip.core.deadlines import Deadlines
 from kvip.core.model import Address, IfIndex, Link, Vip
 
 KUBE_PROXY_NIC = "kube-ipvs0"
@@ -37,6 +38,8 @@ class Facts:
     def __init__(self) -> None:
         self._bound: dict[Vip, dict[Place, Bound]] = {}
         self._marked: dict[Vip, None] = {}
+        self._expiry = Deadlines()
+        """Of what is marked."""
         self._strange: dict[Vip, None] = {}
         """Addresses that are there without kvip's mark: each event asks for them, and must not look through all VIPs."""
         self.links: dict[IfIndex, Link] = {}
@@ -48,6 +51,7 @@ class Facts:
         before = self._picture()
         self._bound.clear()
         self._marked.clear()
+        self._expiry.clear()
         self._strange.clear()
         self.doubted = False
         for address in addresses:
@@ -80,12 +84,18 @@ class Facts:
         self._note_mark(address.ip)
 
     def _note_mark(self, vip: Vip) -> None:
-        marks = {bound.address.marked for bound in self._bound.get(vip, {}).values()}
-        for known, mark in ((self._marked, True), (self._strange, False)):
-            if mark in marks:
-                known[vip] = None
-            else:
-                known.pop(vip, None)
+        places = self._bound.get(vip, {}).values()
+        ends = [bound.expires_at for bound in places if bound.address.marked]
+        if ends:
+            self._marked[vip] = None
+            self._expiry.set(vip, min(float("-inf") if end is None else end for end in ends))
+        else:
+            self._marked.pop(vip, None)
+            self._expiry.drop(vip)
+        if len(ends) < len(places):
+            self._strange[vip] = None
+        else:
+            self._strange.pop(vip, None)
 
     def contradicted_by(self, address: Address, *, present: bool) -> bool:
         """Does an address message say something else than the facts?"""
@@ -109,6 +119,14 @@ class Facts:
     def marked(self) -> tuple[Vip, ...]:
         """Every VIP that kvip has bound."""
         return tuple(self._marked)
+
+    def is_marked(self, vip: Vip) -> bool:
+        """Has kvip bound this VIP?"""
+        return vip in self._marked
+
+    def expiring(self, by: float, *, most: int) -> list[Vip]:
+        """What kvip has bound and the kernel will drop by then, soonest first, at most so many; what has no lifetime before all else."""
+        return self._expiry.due(by, most=most)
 
     def marked_count(self) -> int:
         """How many VIPs kvip has bound."""

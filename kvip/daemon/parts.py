@@ -337,4 +337,4 @@ class Parts:
 
     def lifetime_s(self) -> int:
         """The lifetime that the kernel is given with each VIP now, in seconds."""
-        return lifetime_s(self.settings.address_lifetime_s, vips=len(self.facts.marked()))
+        return lifetime_s(self.settings.address_lifetime_s, vips=self.facts.marked_count())

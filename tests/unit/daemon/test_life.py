@@ -46,7 +46,7 @@ class Daemon:
         self.heartbeats = SimpleNamespace(expect=lambda name, *, within_s: None)
         self.reconcile = SimpleNamespace(run=self.reconcile_run)
         self.elector = SimpleNamespace(run=self.component("election"), release=self.release)
-        self.facts = SimpleNamespace(marked=lambda: tuple(self.bound))
+        self.facts = SimpleNamespace(marked_count=lambda: len(self.bound))
 
     def note(self, word):
         self.diary.append((round(self.clock.now() - 1000.0, 3), word))
