@@ -52,6 +52,7 @@ class Life:
             "status": parts.status.run,
             "annotations": parts.hosts.run,
             "events": parts.events.run,
+            "telling": parts.telling.run,
             "journal": parts.journal.run,
             "announcer": parts.announcer.run,
             "reserved": parts.reserved.run,

@@ -22,9 +22,9 @@ class Marks:
         self._others: OrderedDict[Vip, float] = OrderedDict()
         self._aside: dict[Vip, float] = {}
 
-    def __bool__(self) -> bool:
-        """Is there something to plan that waits for nothing?"""
-        return bool(self._first or self._others)
+    def __len__(self) -> int:
+        """How many there are to plan that wait for nothing."""
+        return len(self._first) + len(self._others)
 
     def add(self, vips: Iterable[Vip], *, now: float) -> None:
         """These may have changed."""

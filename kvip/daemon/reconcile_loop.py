@@ -56,8 +56,10 @@ class ReconcileLoop:
         demand_changed: Callable[[Iterable[Vip]], None],
         tick: Callable[[], None],
         lifetime_s: Callable[[], int],
+        rush: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`demand_changed` hears which VIPs' claims or eligibility changed; `tick` is called at least twice a second.
+        """`demand_changed` hears which VIPs' claims or eligibility changed; `tick` is called at least twice a second. `rush` hears how
+        many VIPs wait for their turn.
 
         `upkeep` and `turn` are set before `run`: they call back into this loop.
         """
@@ -71,6 +73,7 @@ class ReconcileLoop:
         self._demand_changed = demand_changed
         self._tick = tick
         self._lifetime_s = lifetime_s
+        self._rush = rush
         self._services: OrderedDict[ServiceKey, None] = OrderedDict()
         self._marks = Marks(ends=self._ends, claimed=lambda vip: bool(desire.ledger.claimants(vip)))
         self._retry = Deadlines()
@@ -109,6 +112,7 @@ class ReconcileLoop:
     def on_vips(self, vips: Iterable[Vip]) -> None:
         """These VIPs may have to be taken or let go of."""
         self._marks.add(vips, now=self._clock.now())
+        self._rush(len(self._marks))
         if self._marks:
             self._wake.set()
 
