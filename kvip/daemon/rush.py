@@ -18,7 +18,6 @@ CROWD = 8
 CALM_S = 0.1
 """The claim records of a dead node's VIPs are written one after the other, some milliseconds apart."""
 LONGEST_S = 2.0
-LOOK_S = 0.02
 SERVICES_PER_TURN = 16
 
 
@@ -40,8 +39,11 @@ class Rush:
 
     async def over(self) -> None:
         """Wait until no crowd was seen for a moment, or it has lasted for so long that nothing is held back any more."""
-        while self._clock.now() - self._seen < CALM_S and self._clock.now() - self._began < LONGEST_S:
-            await asyncio.sleep(LOOK_S)
+        while True:
+            left_s = min(self._seen + CALM_S, self._began + LONGEST_S) - self._clock.now()
+            if left_s <= 0:
+                return
+            await asyncio.sleep(left_s)
 
 
 class Telling:

@@ -104,7 +104,7 @@ class EventWriter:
         on_posted: Callable[[str], None] = lambda _: None,
         turn: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`on_posted` hears the reason of each Event that the server took. `turn`: awaited before each; what is more urgent may go first."""
+        """`on_posted` hears the reason of each Event that the server took. `turn`: awaited before each."""
         self._turn = turn
         self._on_posted = on_posted
         self.posted = 0
