@@ -222,6 +222,9 @@ class ClaimsLoop:
         for _ in range(STEPS_PER_TURN):
             self._tell_demand()
             self._learn(claims.described(self._state, self._about()))
+            if not self._dirty:
+                # What was learnt just now is decided upon here.
+                self._wake.clear()
             step = claims.step(self._state, self._clock.now(), stuck=self._stuck())
             self._state = step.state
             if step.fence:

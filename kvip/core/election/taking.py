@@ -52,13 +52,14 @@ def scene(state: State, now: float, *, may_take: bool) -> Scene:
     }
     if state.about.eligible:
         alive[state.node] = state.incarnation
+    node_of_life = {incarnation: node for node, incarnation in alive.items()}
     loads: dict[str, int] = {}
     total = 0
     for slot in state.slots.values():
         total += len(slot.wanted)
-        for incarnation, vips in (slot.record.claims if slot.record is not None else {}).items():
-            node = node_of(incarnation)
-            if alive.get(node) == incarnation:
+        for incarnation, vips in slot.record.claims.items() if slot.record is not None else ():
+            node = node_of_life.get(incarnation)
+            if node is not None:
                 loads[node] = loads.get(node, 0) + len(vips)
     refused = {node: frozenset(vips) for node in alive if (vips := refuses(state, node))}
     return Scene(alive=alive, loads=loads, total=total, may_take=may_take, refused=refused)
@@ -67,11 +68,12 @@ def scene(state: State, now: float, *, may_take: bool) -> Scene:
 def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     """What to do about one record now."""
     slot = _sorted_out(state, state.slots[number], scene, now)
-    state = with_slot(state, slot)
+    state = with_slot(state, slot) if slot is not state.slots[number] else state
     mine = frozenset(slot.record.claims.get(state.incarnation, ())) if slot.record is not None else frozenset()
     off = frozenset(vip for vip in slot.leaving if not _want(slot, vip).held)
-    proven = frozenset(vip for vip in mine - slot.leaving if _want(slot, vip).held)
-    asking = frozenset(vip for vip in mine - (slot.leaving - off) - proven if _want(slot, vip).unasked)
+    here_or_off = [(vip, slot.wanted[vip].want) for vip in mine - (slot.leaving - off) if vip in slot.wanted]
+    proven = frozenset([vip for vip, want in here_or_off if want.held])
+    asking = frozenset([vip for vip, want in here_or_off if want.unasked and not want.held])
     told = slot.record is None or not (proven & slot.record.unproven or asking - slot.record.unproven)
     look_at = now + POLL_S if slot.leaving else NEVER
     takes: set[Vip] = set()
@@ -113,16 +115,15 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
 def _sorted_out(state: State, slot: Slot, scene: Scene, now: float) -> Slot:
     """What of ours stays, and what is to be let go of. Not known = stays."""
     mine = slot.record.claims.get(state.incarnation, ()) if slot.record is not None else ()
-    leaving, settled = set(slot.leaving), set(slot.settled)
     moving = {vip: node for vip, node in slot.moving.items() if vip in mine and node in scene.alive and vip not in refuses(state, node)}
-    for vip in mine:
-        able = _want(slot, vip).able
-        if able is False or _refused(state, vip, now) or vip in moving:
-            leaving.add(vip)
-        elif able:
-            leaving.discard(vip)
-            settled.add(vip)
-    return replace(slot, leaving=frozenset(leaving), settled=frozenset(settled), moving=moving)
+    answers = [(vip, slot.wanted[vip].want.able) for vip in mine if vip in slot.wanted]
+    going = {vip for vip, able in answers if able is False} | moving.keys()
+    going.update(vip for vip in state.refusals.keys() & mine if _refused(state, vip, now))
+    staying = {vip for vip, able in answers if able} - going
+    leaving, settled = (slot.leaving | going) - staying, slot.settled | staying
+    if (leaving, settled, moving) == (slot.leaving, slot.settled, slot.moving):
+        return slot
+    return replace(slot, leaving=leaving, settled=settled, moving=moving)
 
 
 def _in_doubt(slot: Slot) -> bool:
