@@ -19,6 +19,9 @@ from kvip.core.model import Address, IfIndex, Link, Vip
 KUBE_PROXY_NIC = "kube-ipvs0"
 """kube-proxy in mode ipvs binds every Service's addresses to this device on every node (pkg/proxy/ipvs)."""
 
+ROUNDING_S = 1.0
+"""Of a lifetime that the kernel reports."""
+
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
     """An address on a NIC, with the instant at which the kernel will drop it."""
@@ -47,24 +50,24 @@ class Facts:
         """The kernel announced something else than the facts; a dump is due."""
 
     def replace_all(self, addresses: Iterable[Address], *, now: float) -> set[Vip]:
-        """Take over a complete dump; returns the VIPs whose facts it changed."""
-        before = self._picture()
-        self._bound.clear()
-        self._marked.clear()
-        self._expiry.clear()
-        self._strange.clear()
+        """Take over a complete dump; returns the VIPs of which it changed what a decision can depend on: not lifetimes, which always change."""
         self.doubted = False
+        changed: set[Vip] = set()
+        missing = {vip: set(places) for vip, places in self._bound.items()}
         for address in addresses:
-            self.note_bound(address, now=now)
-        return {vip for (vip, _), _ in before.items() ^ self._picture().items()}
-
-    def _picture(self) -> dict[tuple[Vip, Place], tuple[bool, int]]:
-        """What a decision can depend on, per place; lifetimes left out, since they always change."""
-        return {
-            (vip, place): (bound.address.marked, bound.address.flags)
-            for vip, places in self._bound.items()
-            for place, bound in places.items()
-        }
+            place = (address.index, address.prefix_len)
+            known = self._bound.get(address.ip, {}).get(place)
+            if known is None or (known.address.marked, known.address.flags) != (address.marked, address.flags):
+                changed.add(address.ip)
+            if known is not None:
+                missing.get(address.ip, set()).discard(place)
+            if known is None or not _says_the_same(known, address, now=now):
+                self.note_bound(address, now=now)
+        for vip, places in missing.items():
+            for place in places:
+                changed.add(vip)
+                self._forget(vip, place)
+        return changed
 
     def note_bound(self, address: Address, *, now: float) -> None:
         """The kernel confirmed that this address is there."""
@@ -75,13 +78,16 @@ class Facts:
 
     def note_gone(self, address: Address) -> None:
         """The kernel confirmed that this address is not there."""
-        places = self._bound.get(address.ip)
+        self._forget(address.ip, (address.index, address.prefix_len))
+
+    def _forget(self, vip: Vip, place: Place) -> None:
+        places = self._bound.get(vip)
         if places is None:
             return
-        places.pop((address.index, address.prefix_len), None)
+        places.pop(place, None)
         if not places:
-            del self._bound[address.ip]
-        self._note_mark(address.ip)
+            del self._bound[vip]
+        self._note_mark(vip)
 
     def _note_mark(self, vip: Vip) -> None:
         places = self._bound.get(vip, {}).values()
@@ -150,3 +156,19 @@ class Facts:
     def link(self, name: str) -> Link | None:
         """The NIC of this name, None when it is not there."""
         return next((link for link in self.links.values() if link.name == name), None)
+
+
+def _says_the_same(known: Bound, address: Address, *, now: float) -> bool:
+    """Is this what is known already? The kernel tells what is left of a lifetime in whole seconds."""
+    before = known.address
+    if (before.proto, before.flags, before.scope, before.label, before.peer) != (
+        address.proto,
+        address.flags,
+        address.scope,
+        address.label,
+        address.peer,
+    ):
+        return False
+    if known.expires_at is None or address.valid_s is None:
+        return known.expires_at is None and address.valid_s is None
+    return abs(now + address.valid_s - known.expires_at) <= ROUNDING_S

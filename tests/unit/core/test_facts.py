@@ -207,3 +207,35 @@ def test_a_dump_sets_every_lifetime_anew():
     facts.replace_all([address(valid_s=20)], now=0.0)
     assert facts.expiring(60.0, most=9) == [VIP]
     assert (facts.is_marked(VIP), facts.is_marked(Vip("192.0.2.8"))) == (True, False)
+
+
+def test_a_lifetime_that_the_kernel_rounds_is_no_other_one():
+    """It tells the seconds that are left, rounded: what was computed when the address was confirmed is more exact."""
+    facts = Facts()
+    facts.note_bound(address(valid_s=60), now=100.4)
+    facts.replace_all([address(valid_s=49)], now=111.0)
+    assert facts.bound(VIP)[0].expires_at == 160.4
+    facts.replace_all([address(valid_s=40)], now=111.0)
+    assert facts.bound(VIP)[0].expires_at == 151.0
+
+
+@pytest.mark.parametrize(("before", "after"), [(60, None), (None, 60)])
+def test_a_lifetime_that_begins_or_ends_is_taken_over_from_a_dump(before, after):
+    facts = Facts()
+    facts.note_bound(address(valid_s=before), now=0.0)
+    facts.replace_all([address(valid_s=after)], now=0.0)
+    assert facts.bound(VIP)[0].expires_at == after
+
+
+def noted_by_an_unchanged_dump(size, monkeypatch):
+    facts = Facts()
+    addresses = [address(f"10.0.{number >> 8}.{number & 255}") for number in range(size)]
+    facts.replace_all(addresses, now=0.0)
+    noted = []
+    monkeypatch.setattr(facts, "note_bound", lambda one, *, now: noted.append(one))
+    assert facts.replace_all(addresses, now=0.3) == set()
+    return len(noted)
+
+
+def test_a_dump_that_shows_nothing_new_makes_nothing_anew(monkeypatch):
+    assert noted_by_an_unchanged_dump(20, monkeypatch) == noted_by_an_unchanged_dump(200, monkeypatch) == 0
