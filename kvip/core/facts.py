@@ -50,7 +50,7 @@ class Facts:
         """The kernel announced something else than the facts; a dump is due."""
 
     def replace_all(self, addresses: Iterable[Address], *, now: float) -> set[Vip]:
-        """Take over a complete dump; returns the VIPs of which it changed what a decision can depend on: not lifetimes, which always change."""
+        """Take over a complete dump; returns the VIPs of which it changed what a decision can depend on (not lifetimes)."""
         self.doubted = False
         changed: set[Vip] = set()
         missing = {vip: set(places) for vip, places in self._bound.items()}
