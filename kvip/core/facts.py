@@ -7,12 +7,11 @@ kvip's own changes arrive late and out of step with its requests.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 
 import msgspec
 
-from kvip.core.addresses import Network
+from kvip.core.addresses import Network, network_of
 from kvip.core.deadlines import Deadlines
 from kvip.core.model import Address, IfIndex, Link, Vip
 
@@ -145,7 +144,7 @@ class Facts:
 
     def networks(self) -> tuple[Network, ...]:
         """The subnets of this node's own addresses, without host routes."""
-        found = {ipaddress.ip_network(f"{address.ip}/{address.prefix_len}", strict=False) for address in self.unmarked()}
+        found = {network_of(address.ip, address.prefix_len) for address in self.unmarked()}
         return tuple(sorted((net for net in found if net.num_addresses > 1), key=str))
 
     def home(self, vip: Vip) -> Link | None:
