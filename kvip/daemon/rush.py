@@ -62,12 +62,12 @@ class Telling:
         self._filled.set()
 
     async def run(self) -> None:
-        """Look at what is queued, some at a time, for ever."""
+        """Look at what is queued, some at a time, for ever; also at what a run that failed left."""
         while True:
-            await self._filled.wait()
-            self._filled.clear()
-            while self._keys:
-                await self._rush.over()
-                for _ in range(min(SERVICES_PER_TURN, len(self._keys))):
-                    self._look(self._keys.popitem(last=False)[0])
-                await asyncio.sleep(0)
+            while not self._keys:
+                self._filled.clear()
+                await self._filled.wait()
+            await self._rush.over()
+            for _ in range(min(SERVICES_PER_TURN, len(self._keys))):
+                self._look(self._keys.popitem(last=False)[0])
+            await asyncio.sleep(0)

@@ -97,3 +97,20 @@ def test_a_service_that_is_announced_alone_is_looked_at_at_once(bench):
         assert [key for _, key in bench.looked] == ["ns/a"]
 
     bench.play(story)
+
+
+def test_what_a_run_that_failed_left_is_looked_at_by_the_next(bench):
+    async def story():
+        broken = Telling(bench.rush, lambda key: 1 / 0)
+        for key in ("ns/a", "ns/b"):
+            broken.later(key)
+        with pytest.raises(ZeroDivisionError):
+            await broken.run()
+        looked = []
+        broken._look = looked.append
+        again = asyncio.create_task(broken.run())
+        await asyncio.sleep(0.0001)
+        again.cancel()
+        assert looked == ["ns/b"]
+
+    bench.play(story)
