@@ -14,7 +14,6 @@ def house():
     return House()
 
 
-
 def test_i2_a_withdrawal_does_not_wait_for_a_crowd_that_is_to_be_bound(house):
     """What is read while 640 VIPs wait for their turn is let go of before the last of them is bound."""
     crowd = many_services(10 * VIPS_PER_TURN)
