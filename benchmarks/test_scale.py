@@ -91,7 +91,11 @@ def _deciding_ms(state: State, now: float) -> float:
     full = with_all_vips(state, VIPS)
     began = time.perf_counter()
     step = claims.step(full, now)
+    ops = step.ops
+    while step.wake_at <= now:
+        step = claims.step(step.state, now)
+        ops += step.ops
     took_s = time.perf_counter() - began
     assert not step.fence
-    assert all(op.purpose != "claim" for op in step.ops)
+    assert all(op.purpose != "claim" for op in ops)
     return took_s * 1e3

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -36,6 +37,12 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """Where this daemon reaches the API server."""
     networks: tuple[Network, ...] = ()
     """Subnets of this node's NICs: their network and broadcast addresses are no host's."""
+
+
+@lru_cache(maxsize=4_096)
+def network_of(ip: Vip, prefix_len: int) -> Network:
+    """The subnet that an address with this prefix length is in. Remembered: it is asked for at each turn of the daemon's loops."""
+    return ipaddress.ip_network(f"{ip}/{prefix_len}", strict=False)
 
 
 def parse(value: str) -> Vip:

@@ -199,7 +199,12 @@ def _beginning(wanted: Wanted, link: Link) -> list[Action]:
 
 def refresh_due(bound: Bound, *, now: float, lifetime_s: int) -> bool:
     """True when a third of the lifetime has passed, or the lifetime is not one of ours."""
-    return bound.expires_at is None or bound.expires_at - now < lifetime_s * 2 / 3
+    return bound.expires_at is None or bound.expires_at < renewal_by(now, lifetime_s=lifetime_s)
+
+
+def renewal_by(now: float, *, lifetime_s: int) -> float:
+    """An address that would end before then is to be renewed."""
+    return now + lifetime_s * 2 / 3
 
 
 def _fault(wanted: Wanted, address: Address) -> str:

@@ -7,16 +7,19 @@ kvip's own changes arrive late and out of step with its requests.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 
 import msgspec
 
-from kvip.core.addresses import Network
+from kvip.core.addresses import Network, network_of
+from kvip.core.deadlines import Deadlines
 from kvip.core.model import Address, IfIndex, Link, Vip
 
 KUBE_PROXY_NIC = "kube-ipvs0"
 """kube-proxy in mode ipvs binds every Service's addresses to this device on every node (pkg/proxy/ipvs)."""
+
+ROUNDING_S = 1.0
+"""Of a lifetime that the kernel reports."""
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +40,8 @@ class Facts:
     def __init__(self) -> None:
         self._bound: dict[Vip, dict[Place, Bound]] = {}
         self._marked: dict[Vip, None] = {}
+        self._expiry = Deadlines()
+        """Of what is marked."""
         self._strange: dict[Vip, None] = {}
         """Addresses that are there without kvip's mark: each event asks for them, and must not look through all VIPs."""
         self.links: dict[IfIndex, Link] = {}
@@ -44,23 +49,24 @@ class Facts:
         """The kernel announced something else than the facts; a dump is due."""
 
     def replace_all(self, addresses: Iterable[Address], *, now: float) -> set[Vip]:
-        """Take over a complete dump; returns the VIPs whose facts it changed."""
-        before = self._picture()
-        self._bound.clear()
-        self._marked.clear()
-        self._strange.clear()
+        """Take over a complete dump; returns the VIPs of which it changed what a decision can depend on (not lifetimes)."""
         self.doubted = False
+        changed: set[Vip] = set()
+        missing = {vip: set(places) for vip, places in self._bound.items()}
         for address in addresses:
-            self.note_bound(address, now=now)
-        return {vip for (vip, _), _ in before.items() ^ self._picture().items()}
-
-    def _picture(self) -> dict[tuple[Vip, Place], tuple[bool, int]]:
-        """What a decision can depend on, per place; lifetimes left out, since they always change."""
-        return {
-            (vip, place): (bound.address.marked, bound.address.flags)
-            for vip, places in self._bound.items()
-            for place, bound in places.items()
-        }
+            place = (address.index, address.prefix_len)
+            known = self._bound.get(address.ip, {}).get(place)
+            if known is None or (known.address.marked, known.address.flags) != (address.marked, address.flags):
+                changed.add(address.ip)
+            if known is not None:
+                missing.get(address.ip, set()).discard(place)
+            if known is None or not _says_the_same(known, address, now=now):
+                self.note_bound(address, now=now)
+        for vip, places in missing.items():
+            for place in places:
+                changed.add(vip)
+                self._forget(vip, place)
+        return changed
 
     def note_bound(self, address: Address, *, now: float) -> None:
         """The kernel confirmed that this address is there."""
@@ -71,21 +77,30 @@ class Facts:
 
     def note_gone(self, address: Address) -> None:
         """The kernel confirmed that this address is not there."""
-        places = self._bound.get(address.ip)
+        self._forget(address.ip, (address.index, address.prefix_len))
+
+    def _forget(self, vip: Vip, place: Place) -> None:
+        places = self._bound.get(vip)
         if places is None:
             return
-        places.pop((address.index, address.prefix_len), None)
+        places.pop(place, None)
         if not places:
-            del self._bound[address.ip]
-        self._note_mark(address.ip)
+            del self._bound[vip]
+        self._note_mark(vip)
 
     def _note_mark(self, vip: Vip) -> None:
-        marks = {bound.address.marked for bound in self._bound.get(vip, {}).values()}
-        for known, mark in ((self._marked, True), (self._strange, False)):
-            if mark in marks:
-                known[vip] = None
-            else:
-                known.pop(vip, None)
+        places = self._bound.get(vip, {}).values()
+        ends = [bound.expires_at for bound in places if bound.address.marked]
+        if ends:
+            self._marked[vip] = None
+            self._expiry.set(vip, min(float("-inf") if end is None else end for end in ends))
+        else:
+            self._marked.pop(vip, None)
+            self._expiry.drop(vip)
+        if len(ends) < len(places):
+            self._strange[vip] = None
+        else:
+            self._strange.pop(vip, None)
 
     def contradicted_by(self, address: Address, *, present: bool) -> bool:
         """Does an address message say something else than the facts?"""
@@ -110,6 +125,14 @@ class Facts:
         """Every VIP that kvip has bound."""
         return tuple(self._marked)
 
+    def is_marked(self, vip: Vip) -> bool:
+        """Has kvip bound this VIP?"""
+        return vip in self._marked
+
+    def expiring(self, by: float, *, most: int) -> list[Vip]:
+        """What kvip has bound and the kernel will drop by then, soonest first, at most so many; what has no lifetime before all else."""
+        return self._expiry.due(by, most=most)
+
     def marked_count(self) -> int:
         """How many VIPs kvip has bound."""
         return len(self._marked)
@@ -121,7 +144,7 @@ class Facts:
 
     def networks(self) -> tuple[Network, ...]:
         """The subnets of this node's own addresses, without host routes."""
-        found = {ipaddress.ip_network(f"{address.ip}/{address.prefix_len}", strict=False) for address in self.unmarked()}
+        found = {network_of(address.ip, address.prefix_len) for address in self.unmarked()}
         return tuple(sorted((net for net in found if net.num_addresses > 1), key=str))
 
     def home(self, vip: Vip) -> Link | None:
@@ -132,3 +155,19 @@ class Facts:
     def link(self, name: str) -> Link | None:
         """The NIC of this name, None when it is not there."""
         return next((link for link in self.links.values() if link.name == name), None)
+
+
+def _says_the_same(known: Bound, address: Address, *, now: float) -> bool:
+    """Is this what is known already? The kernel tells what is left of a lifetime in whole seconds."""
+    before = known.address
+    if (before.proto, before.flags, before.scope, before.label, before.peer) != (
+        address.proto,
+        address.flags,
+        address.scope,
+        address.label,
+        address.peer,
+    ):
+        return False
+    if known.expires_at is None or address.valid_s is None:
+        return known.expires_at is None and address.valid_s is None
+    return abs(now + address.valid_s - known.expires_at) <= ROUNDING_S

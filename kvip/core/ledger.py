@@ -33,6 +33,7 @@ class Ledger:
         self._by_vip: dict[Vip, dict[Uid, Claimant]] = {}
         self._by_uid: dict[Uid, frozenset[Vip]] = {}
         self._uid_of: dict[ServiceKey, Uid] = {}
+        self._news: set[Vip] = set()
 
     def claim(self, wish: Wish, *, since: str) -> set[Vip]:
         """Make the wish the Service's only claims; returns the VIPs whose set of claimants changed.
@@ -50,13 +51,15 @@ class Ledger:
         for vip in after:
             claimants = self._by_vip.setdefault(vip, {})
             known = claimants.get(wish.uid)
-            claimants[wish.uid] = Claimant(
+            claimant = claimants[wish.uid] = Claimant(
                 uid=wish.uid,
                 service=wish.key,
                 generation=wish.generation,
                 since=known.since if known else since,
                 from_status=wish.from_status,
             )
+            if claimant != known:
+                self._news.add(vip)
         if after:
             self._by_uid[wish.uid] = after
             self._uid_of[wish.key] = wish.uid
@@ -74,6 +77,11 @@ class Ledger:
         for vip in vips:
             self._remove(vip, uid)
         return set(vips)
+
+    def news(self) -> set[Vip]:
+        """The VIPs of which something that is said of a claimant changed since the last call. For one reader."""
+        news, self._news = self._news, set()
+        return news
 
     def claimants(self, vip: Vip) -> Mapping[Uid, Claimant]:
         """The Services that ask for this VIP; empty = nobody."""
@@ -98,6 +106,7 @@ class Ledger:
     def _remove(self, vip: Vip, uid: Uid) -> None:
         claimants = self._by_vip.get(vip)
         if claimants is not None:
+            self._news.add(vip)
             claimants.pop(uid, None)
             if not claimants:
                 del self._by_vip[vip]

@@ -14,7 +14,7 @@ import msgspec
 
 from kvip.checks import nic_name_fault
 from kvip.core import annotations as notes
-from kvip.core.addresses import Network
+from kvip.core.addresses import Network, network_of
 from kvip.core.model import Address, IfIndex, Link, Vip
 from kvip.core.problem import Problem, about
 from kvip.core.ruleset import check_nic
@@ -132,7 +132,7 @@ def survey(links: Iterable[Link], own: Iterable[Address], *, preferred: str = ""
             children[link.parent] = (*children.get(link.parent, ()), link)
     found: dict[tuple[Network, IfIndex], None] = {}
     for address in own:
-        network = ipaddress.ip_network(f"{address.ip}/{address.prefix_len}", strict=False)
+        network = network_of(address.ip, address.prefix_len)
         if address.index in by_index and network.num_addresses > 1 and not network.is_link_local:
             found[network, address.index] = None
     table = [(network, _of_subnet(by_index[index], by_index)) for network, index in found]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from kvip.core.addresses import network_of
 from kvip.core.model import Address, IfIndex, Link, Vip, canonical, host_prefix, is_ipv6
 from kvip.core.ruleset import FAMILIES, TABLE
 from kvip.core.service_rules import FAMILY as SERVICE_FAMILY
@@ -141,7 +142,7 @@ def taken_along(address: Address, host: Host) -> list[Address]:
     """The addresses that the kernel deletes with this one: IPv4 secondaries in its subnet, unless the NIC promotes them (devinet.c)."""
     if is_ipv6(address.ip) or address.prefix_len == 32 or address.flags & _SECONDARY or address.index in host.promoting:
         return []
-    subnet = ipaddress.ip_network(f"{address.ip}/{address.prefix_len}", strict=False)
+    subnet = network_of(address.ip, address.prefix_len)
     return [
         other
         for other in host.addresses

@@ -5,9 +5,9 @@ Input: the kernel's facts. Output: `About`. It must not decide who holds.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection
 
+from kvip.core.addresses import network_of
 from kvip.core.election.heartbeat import About, Nic
 from kvip.core.facts import Facts
 from kvip.core.model import IfIndex
@@ -19,6 +19,6 @@ def describe(facts: Facts, nics: Collection[str], *, eligible: bool) -> About:
     subnets: dict[IfIndex, set[str]] = {link.index: set() for link in links}
     for address in facts.unmarked() if links else ():
         if address.index in subnets and not address.ip.startswith("fe80:"):
-            subnets[address.index].add(str(ipaddress.ip_network(f"{address.ip}/{address.prefix_len}", strict=False)))
+            subnets[address.index].add(str(network_of(address.ip, address.prefix_len)))
     told = (Nic(name=link.name, mac=link.mac.hex(":"), subnets=tuple(sorted(subnets[link.index]))) for link in links)
     return About(nics=tuple(told), eligible=eligible)

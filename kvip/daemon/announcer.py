@@ -59,11 +59,14 @@ class Announcer:
         burst: int,
         links: Mapping[IfIndex, Link],
         forwards: Callable[[str], bool],
+        rush: Callable[[int], None] = lambda _: None,
     ) -> None:
         """`links`: the NICs as they are now; a MAC is looked up when a frame is built, never kept. `forwards`: is the node an IPv6 router
-        on the NIC of this name? Its advertisements must say so, as the kernel's do (RFC 4861 7.2.6, 7.2.4)."""
+        on the NIC of this name? Its advertisements must say so, as the kernel's do (RFC 4861 7.2.6, 7.2.4). `rush` hears how many
+        VIPs wait for their first frame."""
         self._links = links
         self._forwards = forwards
+        self._rush = rush
         self._clock = clock
         self._heartbeats = heartbeats
         self._permit = permit
@@ -149,6 +152,7 @@ class Announcer:
                 queues[priority_of(item.number)][item.vip] = item
         pause_s = self._due[0][0] - now if self._due else IDLE_BEAT_S
         waiting = 0
+        self._rush(sum(len(queues[Priority.TAKE_OVER]) for queues in self._ready.values()))
         for index, queues in tuple(self._ready.items()):
             pause_s = min(pause_s, self._send_some(index, queues, now))
             waiting += sum(len(queue) for queue in queues)

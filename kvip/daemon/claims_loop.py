@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
+from itertools import islice
 
 from kvip import metrics
 from kvip.clock import Clock, SuspendWatch
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 1.0
 STEPS_PER_TURN = 50
+WANTS_PER_TURN = 256
 
 
 class ClaimsLoop:
@@ -65,7 +67,7 @@ class ClaimsLoop:
         self._timer = ValidityTimer(clock, lambda: self.fence("renew deadline"))
         self._progress = Progress(heartbeats)
         self._peers = Peers(node)
-        self._dirty: set[Vip] = set()
+        self._dirty: dict[Vip, None] = {}
         self._permitted: dict[int, tuple[Slot, frozenset[Vip]]] = {}
         self._mine: set[Vip] = set()
         self._until: float | None = None
@@ -149,7 +151,7 @@ class ClaimsLoop:
 
     def demand_changed(self, vips: Iterable[Vip]) -> None:
         """What `Demand` says of these VIPs may have changed."""
-        self._dirty.update(vips)
+        self._dirty.update(dict.fromkeys(vips))
         if self._dirty:
             self._wake.set()
 
@@ -201,8 +203,10 @@ class ClaimsLoop:
         """Elect and renew until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._state = replace(self._state, flights={})
-            self._dirty.update(self._demand.vips())
+            self._dirty.update(dict.fromkeys(self._demand.vips()))
             while True:
+                # What wakes this loop at once must not keep the others from their turn.
+                await asyncio.sleep(0)
                 self._heartbeats.beat("election")
                 self._check_suspend()
                 self._wake.clear()
@@ -218,6 +222,9 @@ class ClaimsLoop:
         for _ in range(STEPS_PER_TURN):
             self._tell_demand()
             self._learn(claims.described(self._state, self._about()))
+            if not self._dirty:
+                # What was learnt just now is decided upon here.
+                self._wake.clear()
             step = claims.step(self._state, self._clock.now(), stuck=self._stuck())
             self._state = step.state
             if step.fence:
@@ -233,9 +240,13 @@ class ClaimsLoop:
     def _tell_demand(self) -> None:
         if self._state.count is None or not self._dirty:
             return
-        dirty, self._dirty = self._dirty, set()
+        dirty = list(islice(self._dirty, WANTS_PER_TURN))
+        for vip in dirty:
+            del self._dirty[vip]
         wants = {vip: self._want(vip) for vip in dirty}
         self._learn(claims.demanded(self._state, wants, now=self._clock.now()))
+        if self._dirty:
+            self._wake.set()
 
     def _want(self, vip: Vip) -> Want:
         demand = self._demand
@@ -265,7 +276,7 @@ class ClaimsLoop:
         count_known = self._state.count is None and state.count is not None
         self._state = state
         if count_known:
-            self._dirty.update(self._demand.vips())
+            self._dirty.update(dict.fromkeys(self._demand.vips()))
         now = self._clock.now()
         if state.renewed_until is not None and (state.lost or not valid(state, now)):
             # The reason is the core's to name.
@@ -306,10 +317,13 @@ class ClaimsLoop:
             known = self._permitted.get(number)
             if known is None or known[0] is not slot:
                 allowed = permitted(state, slot) if self._until is not None else frozenset[Vip]()
-                changed |= allowed ^ (known[1] if known is not None else frozenset())
+                moved = allowed ^ (known[1] if known is not None else frozenset())
+                own = {vip for vip in moved if records.number_of(vip, state.count or 0) == number}
+                self._mine -= own
+                self._mine |= own & allowed
+                changed |= own
                 self._permitted[number] = (slot, allowed)
         if changed:
-            self._mine = set[Vip]().union(*(allowed for _, allowed in self._permitted.values()))
             metrics.claims_held.set(len(self._mine))
             self._wires.won(changed)
         self._peers.look(state, now=now, valid=self._until is not None)
@@ -332,5 +346,6 @@ class ClaimsLoop:
         self._state = replace(self._state, renewed_until=None, sent={})
         self._until = None
         self._mine.clear()
+        self._permitted.clear()
         metrics.lease_holding.set(0)
         await self._requests.give_back(self._state)

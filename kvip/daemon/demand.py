@@ -79,7 +79,7 @@ class NodeDemand:
 
     def held(self, vip: Vip) -> bool:
         """Is it still bound or announced here?"""
-        return self._announces(vip) or any(bound.address.marked for bound in self._facts.bound(vip))
+        return self._announces(vip) or self._facts.is_marked(vip)
 
     def leases(self, vip: Vip) -> tuple[LeaseKey, ...] | None:
         """The Leases that all have to be held before the VIP is, in the order in which to take them; None = not known yet."""

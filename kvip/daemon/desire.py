@@ -161,7 +161,7 @@ class Desire:
             former = None
         touched = self.ledger.drop(key) if wish is None else self._claim_for(key, wish, former, before)
         for vip, claimants in before.items():
-            if not self.ledger.claimants(vip) and self._bound_here(vip):
+            if not self.ledger.claimants(vip) and self._facts.is_marked(vip):
                 self._former[vip] = claimants
         for vip in self.ledger.claims_of(key):
             self._former.pop(vip, None)
@@ -175,7 +175,7 @@ class Desire:
         granted = self.sharing.granted(wish)
         # Whose entry in the status an address is hangs on where it came from: one is not kept over a change of that.
         movable = had if former is None or former.from_status == wish.from_status else set()
-        leaving = [vip for vip in movable if vip not in wish.listed and len(self.ledger.claimants(vip)) == 1 and self._bound_here(vip)]
+        leaving = [vip for vip in movable if vip not in wish.listed and len(self.ledger.claimants(vip)) == 1 and self._facts.is_marked(vip)]
         coming = [vip for vip in granted if not self._is_up(wish, vip)]
         kept = self._lingering.keep(key, leaving, coming=coming, new=set(granted) - had, now=self._clock.now())
         claims = msgspec.structs.replace(wish, addresses=(*granted, *kept))
@@ -184,9 +184,6 @@ class Desire:
             self._publisher.withdrawn(key, wish.uid, had - set(claims.addresses))
         self._claimed_for[key] = wish
         return touched
-
-    def _bound_here(self, vip: Vip) -> bool:
-        return any(bound.address.marked for bound in self._facts.bound(vip))
 
     def _is_up(self, wish: Wish, vip: Vip) -> bool:
         """Is the VIP announced, here or elsewhere as the Service's status shows (where a holder wrote that)?"""

@@ -251,7 +251,7 @@ def build_firewall(parts: Parts, *, nics: Callable[[], Collection[str]]) -> Fire
         ledger=parts.ledger,
         services=lambda: parts.caches.services.store,
         nics=nics,
-        bound=lambda vip: any(bound.address.marked for bound in parts.facts.bound(vip)),
+        bound=parts.facts.is_marked,
         look_at=lambda vips: parts.reconcile.on_vips(vips),
         report=parts.publisher.not_secured,
     )

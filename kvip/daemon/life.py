@@ -52,6 +52,7 @@ class Life:
             "status": parts.status.run,
             "annotations": parts.hosts.run,
             "events": parts.events.run,
+            "telling": parts.telling.run,
             "journal": parts.journal.run,
             "announcer": parts.announcer.run,
             "reserved": parts.reserved.run,
@@ -114,7 +115,7 @@ class Life:
         if clean:
             parts.guard.uninstall()
             parts.firewall.remove()
-        log.info("kvip stopped", extra={"bound": 0 if clean else len(parts.facts.marked())})
+        log.info("kvip stopped", extra={"bound": 0 if clean else parts.facts.marked_count()})
 
     async def _serve_http(self) -> None:
         address = parse_listen(self._parts.settings.metrics_address)

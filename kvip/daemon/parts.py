@@ -40,6 +40,7 @@ from kvip.daemon.outcome import Outcome
 from kvip.daemon.publisher import Publisher
 from kvip.daemon.reconcile_loop import ReconcileLoop
 from kvip.daemon.reserved import Reserved
+from kvip.daemon.rush import Rush, Telling
 from kvip.daemon.strays import StrayWatch
 from kvip.daemon.supervision import Heartbeats
 from kvip.daemon.terms import rules_of, service_kind, whereabouts_of
@@ -97,6 +98,8 @@ class Parts:
         """When a renewal of a lease last counted."""
         self.heartbeats = Heartbeats(clock)
         self.lag = LoopLag()
+        self.rush = Rush(clock)
+        self.telling = Telling(self.rush, lambda key: self.publisher.service_changed(key))
         self.rules = rules_of(settings)
         self.facts = Facts()
         self.ledger = Ledger()
@@ -114,6 +117,7 @@ class Parts:
             burst=settings.frame_burst,
             links=self.facts.links,
             forwards=forwards_ipv6,
+            rush=self.rush.note,
         )
         self.executor = Executor(
             Binding(addresses, self.facts, clock=clock, lifetime_s=self.lifetime_s),
@@ -161,11 +165,15 @@ class Parts:
         settings = self.settings
         lease_namespace, chosen = lease_filter(settings)
         self.events = EventWriter(
-            api, node=settings.node_name, clock=self.clock, on_posted=lambda reason: metrics.events_total.labels(reason).inc()
+            api,
+            node=settings.node_name,
+            clock=self.clock,
+            on_posted=lambda reason: metrics.events_total.labels(reason).inc(),
+            turn=self.rush.over,
         )
         self.leftovers = Leftovers(foreign_rules.find_all, lambda text: self.events.post_on_node(reason="ForeignRules", message=text))
-        self.status = StatusWriter(api, on_conflict=self.wires.service_changed)
-        self.hosts = HostWriter(api, on_conflict=self.wires.service_changed)
+        self.status = StatusWriter(api, on_conflict=self.wires.service_changed, turn=self.rush.over)
+        self.hosts = HostWriter(api, on_conflict=self.wires.service_changed, turn=self.rush.over)
         self.caches = Caches(
             api=api,
             lease_api=lease_api,
@@ -194,6 +202,7 @@ class Parts:
             granted_elsewhere=self.wires.granted_elsewhere,
             clock=self.clock,
             answers_for_others=lambda: any(map(answers_for_others, self.nics.announcing())),
+            later=self.telling.later,
         )
         self.journal = journals.JournalWriter(
             Path(settings.state_dir),
@@ -253,6 +262,7 @@ class Parts:
             demand_changed=self.wires.demand_changed,
             tick=self.wires.tick,
             lifetime_s=self.lifetime_s,
+            rush=self.rush.note,
         )
         self.upkeep = self.reconcile.upkeep = Upkeep(
             clock=self.clock,
@@ -337,4 +347,4 @@ class Parts:
 
     def lifetime_s(self) -> int:
         """The lifetime that the kernel is given with each VIP now, in seconds."""
-        return lifetime_s(self.settings.address_lifetime_s, vips=len(self.facts.marked()))
+        return lifetime_s(self.settings.address_lifetime_s, vips=self.facts.marked_count())

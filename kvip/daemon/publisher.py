@@ -50,6 +50,7 @@ class Publisher:
     `covers`: is the VIP held for this Service too? One that came to share an address may yet be what takes it from here.
     `granted_elsewhere`: a Service names a VIP and does not get it on this node; may another node grant it, as one with other settings or
     other addresses does? None = no; else whether one is known to hold it.
+    `later` calls `service_changed` for a Service of which a VIP was just announced, when there is time; None = at once.
     `answers_for_others`: would the kernel answer ARP on the VIPs' NIC for addresses of other NICs?
     """
 
@@ -67,7 +68,9 @@ class Publisher:
         granted_elsewhere: Callable[[Service, Vip], bool | None],
         clock: Clock,
         answers_for_others: Callable[[], bool],
+        later: Callable[[ServiceKey], None] | None = None,
     ) -> None:
+        self._later = later if later is not None else self.service_changed
         self._answers_for_others = answers_for_others
         self._clock = clock
         self._speaks = speaks
@@ -91,7 +94,7 @@ class Publisher:
         self._nic[vip] = nic
         self._told.setdefault(vip, set())
         for claimant in self._ledger.claimants(vip).values():
-            self.service_changed(claimant.service)
+            self._later(claimant.service)
 
     def announces(self, vip: Vip) -> bool:
         """Is the VIP announced from here?"""

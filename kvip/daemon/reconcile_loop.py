@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from itertools import islice
 
 from kvip import metrics
 from kvip.clock import Clock
 from kvip.core import diff
+from kvip.core.deadlines import Deadlines
 from kvip.core.facts import Facts
 from kvip.core.model import ServiceKey, Vip
+from kvip.daemon.binding import SLICE
 from kvip.daemon.desire import Desire
+from kvip.daemon.marks import Marks
 from kvip.daemon.nics import Nics
 from kvip.daemon.outcome import Outcome
 from kvip.daemon.supervision import Heartbeats
@@ -26,8 +29,12 @@ from kvip.daemon.upkeep import Upkeep
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
-SERVICES_PER_TURN = 256
-REFRESHES_PER_TICK = 512
+SERVICES_PER_TURN = 64
+VIPS_PER_TURN = SLICE
+"""What a turn does before others get theirs: a withdrawal that comes meanwhile waits for one turn, not for all that is to be bound."""
+FEWEST_REFRESHES = 64
+REFRESH_SHARE = 12
+"""Lifetimes are renewed from a third of them on, all within a twelfth more: a few at each tick, however many there are."""
 
 
 class ReconcileLoop:
@@ -49,8 +56,10 @@ class ReconcileLoop:
         demand_changed: Callable[[Iterable[Vip]], None],
         tick: Callable[[], None],
         lifetime_s: Callable[[], int],
+        rush: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`demand_changed` hears which VIPs' claims or eligibility changed; `tick` is called at least twice a second.
+        """`demand_changed` hears which VIPs' claims or eligibility changed; `tick` is called at least twice a second. `rush` hears how
+        many VIPs wait for their turn.
 
         `upkeep` and `turn` are set before `run`: they call back into this loop.
         """
@@ -64,9 +73,10 @@ class ReconcileLoop:
         self._demand_changed = demand_changed
         self._tick = tick
         self._lifetime_s = lifetime_s
-        self._services: dict[ServiceKey, None] = {}
-        self._vips: dict[Vip, float] = {}
-        self._retry: dict[Vip, float] = {}
+        self._rush = rush
+        self._services: OrderedDict[ServiceKey, None] = OrderedDict()
+        self._marks = Marks(ends=self._ends, claimed=lambda vip: bool(desire.ledger.claimants(vip)))
+        self._retry = Deadlines()
         self._refreshed_at = clock.now()
         self._wake = asyncio.Event()
         self._reading_all = False
@@ -101,17 +111,16 @@ class ReconcileLoop:
 
     def on_vips(self, vips: Iterable[Vip]) -> None:
         """These VIPs may have to be taken or let go of."""
-        now = self._clock.now()
-        for vip in vips:
-            self._vips.setdefault(vip, now)
-        if self._vips:
+        self._marks.add(vips, now=self._clock.now())
+        self._rush(len(self._marks))
+        if self._marks:
             self._wake.set()
 
     # -- what a turn could not finish -------------------------------------------------------------------------------------
 
     def at(self, vip: Vip, when: float) -> None:
         """Look at the VIP again then."""
-        self._retry[vip] = when
+        self._retry.set(vip, when)
 
     def doubt(self) -> None:
         """The facts may be wrong."""
@@ -132,14 +141,14 @@ class ReconcileLoop:
             self._read_services()
             self._mark_due()
             self._tick()
-            dirty = self._dirty()
+            dirty = self._marks.take(most=VIPS_PER_TURN, reading=bool(self._services) and self._desire.known)
             if dirty:
                 await self.turn.act(dirty, self)
                 self._demand_changed(dirty)
             self._heartbeats.beat("reconcile")
             if self._desire.known:
                 self._outcome.report_left_over()
-            if self._services and self._desire.synced:
+            if self._marks or (self._services and self._desire.synced):
                 await asyncio.sleep(0)
                 continue
             try:
@@ -148,16 +157,12 @@ class ReconcileLoop:
             except TimeoutError:
                 pass
 
-    def _dirty(self) -> dict[Vip, float]:
-        """The VIPs to plan now. What nobody asks for waits for the Services that are to be read yet: one of them may ask for it."""
-        marks, self._vips = self._vips, {}
-        if not (self._services and self._desire.known):
-            return marks
-        self._vips = {vip: at for vip, at in marks.items() if not self._desire.ledger.claimants(vip)}
-        return {vip: at for vip, at in marks.items() if vip not in self._vips}
+    def _ends(self, vip: Vip) -> bool:
+        """Is the VIP here, and nobody asks for it or this node may not hold it?"""
+        return self._facts.is_marked(vip) and (not self._desire.ledger.claimants(vip) or self._permit(vip) is None)
 
     def _pause_s(self) -> float:
-        soonest = min(self._desire.lingers_until(), min(self._retry.values(), default=float("inf")))
+        soonest = min(self._desire.lingers_until(), self._retry.soonest)
         return min(TICK_S, max(0.001, soonest - self._clock.now()))
 
     def _notice_knowledge(self) -> None:
@@ -190,16 +195,12 @@ class ReconcileLoop:
     def _read_services(self) -> None:
         if not self._desire.synced:
             return
-        now = self._clock.now()
         for key in self._desire.lingered():
             self._services[key] = None
-        batch = list(islice(self._services, SERVICES_PER_TURN))
-        for key in batch:
-            del self._services[key]
+        batch = [self._services.popitem(last=False)[0] for _ in range(min(SERVICES_PER_TURN, len(self._services)))]
         touched = self._desire.read(batch)
-        for vip in touched:
-            self._vips.setdefault(vip, now)
         if touched:
+            self.on_vips(touched)
             self._demand_changed([vip for vip in touched if self._desire.ledger.claimants(vip)])
         if not self._services and not self._desire.known:
             self._reading_all = False
@@ -209,17 +210,13 @@ class ReconcileLoop:
 
     def _mark_due(self) -> None:
         now = self._clock.now()
-        for vip in [vip for vip, at in self._retry.items() if at <= now]:
-            del self._retry[vip]
-            self._vips.setdefault(vip, now)
+        again = self._retry.due(now)
+        for vip in again:
+            self._retry.drop(vip)
+        self._marks.add(again, now=now)
         if now - self._refreshed_at < TICK_S:
             return
         self._refreshed_at = now
-        left = REFRESHES_PER_TICK
         lifetime_s = self._lifetime_s()
-        for vip in self._facts.marked():
-            if any(diff.refresh_due(bound, now=now, lifetime_s=lifetime_s) for bound in self._facts.bound(vip)):
-                self._vips.setdefault(vip, now)
-                left -= 1
-                if not left:
-                    break
+        most = max(FEWEST_REFRESHES, round(self._facts.marked_count() * REFRESH_SHARE * TICK_S / lifetime_s))
+        self._marks.add(self._facts.expiring(diff.renewal_by(now, lifetime_s=lifetime_s), most=most), now=now)

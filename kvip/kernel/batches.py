@@ -15,11 +15,13 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from kvip.core.model import MARK_PROTO, Address, IfIndex, Vip, host_prefix, is_ipv6
 from kvip.errors import NetlinkError
 from kvip.kernel import codec
+from kvip.kernel.answers import AddressOp as AddressOp
+from kvip.kernel.answers import Batch
+from kvip.kernel.answers import OpResult as OpResult
+from kvip.kernel.recurring import decode_address
 
 log = logging.getLogger(__name__)
 
@@ -33,37 +35,10 @@ _SLICE_MESSAGES: Final = 100
 _REPLY_WAIT_MS: Final = 1000
 _DUMP_ATTEMPTS: Final = 5
 _DATAGRAM_BYTES: Final = 65_536
-_GONE: Final = frozenset({0, errno.EADDRNOTAVAIL, errno.ENODEV})
 
 
 class DumpInterrupted(NetlinkError):
     """Addresses changed during each attempt to dump them: what was read is no answer, nothing may be concluded from it."""
-
-
-class AddressOp(msgspec.Struct, frozen=True, kw_only=True):
-    """One change. "add" fails with EEXIST where the address is there already, whoever put it there.
-
-    "replace" also takes an address that is not ours: lifetimes and, observed on 6.18 for both families, the mark with them.
-    So it is for addresses seen to be marked only.
-    """
-
-    kind: codec.Kind
-    address: Address
-
-
-class OpResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What the kernel said to one operation. `errno` 0 = done."""
-
-    operation: AddressOp
-    errno: int
-    ext_ack: str
-    seen: Address | None
-    """The address as the kernel has it after the operation, on that NIC; None = not there."""
-
-    @property
-    def gone(self) -> bool:
-        """True when the kernel confirmed that the address is not (or no longer) on the NIC."""
-        return self.seen is None and self.errno in _GONE
 
 
 class AddressSocket:
@@ -110,7 +85,7 @@ class AddressSocket:
         Read-back: IPv4 by NLM_F_ECHO (no echo, as on EEXIST: by one dump); IPv6, whose notification is not echoed
         (inet6_ifa_notify has no nlmsghdr), by an RTM_GETADDR behind each change. Raises `NetlinkError` when the socket fails.
         """
-        batch = _Batch(operations)
+        batch = Batch(operations)
         try:
             index = 0
             while index < len(operations):
@@ -147,7 +122,7 @@ class AddressSocket:
             log.debug("address dump interrupted", extra={"attempt": attempt})
         raise DumpInterrupted(errno.EINTR, "dump", "all addresses", ext_ack=f"interrupted {_DUMP_ATTEMPTS} times, keeping what is known")
 
-    def _apply_slice(self, batch: _Batch, first: int) -> int:
+    def _apply_slice(self, batch: Batch, first: int) -> int:
         """Send the operations from `first` on that fit one slice and collect their answers; the index of the next one."""
         request = bytearray()
         index, messages = first, 0
@@ -163,7 +138,12 @@ class AddressSocket:
             index += 1
         self._socket.send(request)
         while batch.changes or batch.gets:
-            for message in codec.messages(self._receive()):
+            answer = self._receive()
+            done = codec.plain_ack(answer)
+            if done:
+                batch.succeed(done)
+                continue
+            for message in codec.messages(answer):
                 batch.take(message)
         return index
 
@@ -179,7 +159,7 @@ class AddressSocket:
                     continue
                 interrupted = interrupted or bool(message.flags & codec.NLM_F_DUMP_INTR)
                 if message.type == codec.RTM_NEWADDR:
-                    address = codec.decode_address(message)
+                    address = decode_address(message)
                     if address is not None:
                         found.append(address)
                 elif message.type in (codec.NLMSG_DONE, codec.NLMSG_ERROR):
@@ -219,57 +199,6 @@ class AddressSocket:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     return  # Closed or broken: the next call reports it.
-
-
-class _Batch:
-    """The answers to one `apply`, matched to the operations by sequence number."""
-
-    def __init__(self, operations: Sequence[AddressOp]) -> None:
-        self.operations = operations
-        self.changes: dict[int, int] = {}
-        self.gets: dict[int, int] = {}
-        self.acks: list[codec.Ack] = [codec.Ack(0, "")] * len(operations)
-        self.seen: list[Address | None] = [None] * len(operations)
-        self.unseen: list[int] = []
-        self._echoed: set[int] = set()
-
-    def take(self, message: codec.Message) -> None:
-        """File one message; one that answers nothing that is pending is stale and dropped."""
-        number = self.changes.get(message.sequence)
-        if number is not None:
-            if message.type == codec.NLMSG_ERROR:
-                del self.changes[message.sequence]
-                self._acknowledge(number, codec.decode_ack(message))
-            elif message.type in (codec.RTM_NEWADDR, codec.RTM_DELADDR):
-                self._echo(number, message)
-            return
-        number = self.gets.pop(message.sequence, None)
-        if number is not None and message.type == codec.RTM_NEWADDR:
-            address = codec.decode_address(message)
-            # With an unknown NIC index the kernel looks on all NICs (inet6_rtm_getaddr -> ipv6_get_ifaddr, dev NULL).
-            if address is not None and address.index == self.operations[number].address.index:
-                self.seen[number] = address
-
-    def _echo(self, number: int, message: codec.Message) -> None:
-        """A delete also echoes the secondaries that went or were promoted with it (__inet_del_ifa): only its own value counts."""
-        address = codec.decode_address(message)
-        wanted = self.operations[number].address
-        if address is not None and (address.ip, address.prefix_len, address.index) == (wanted.ip, wanted.prefix_len, wanted.index):
-            self._echoed.add(number)
-            self.seen[number] = address if message.type == codec.RTM_NEWADDR else None
-
-    def _acknowledge(self, number: int, ack: codec.Ack) -> None:
-        self.acks[number] = ack
-        if is_ipv6(self.operations[number].address.ip) or number in self._echoed:
-            return
-        if ack.errno not in (errno.EADDRNOTAVAIL, errno.ENODEV):
-            self.unseen.append(number)
-
-    def results(self) -> list[OpResult]:
-        return [
-            OpResult(operation=operation, errno=ack.errno, ext_ack=ack.ext_ack, seen=seen)
-            for operation, ack, seen in zip(self.operations, self.acks, self.seen, strict=True)
-        ]
 
 
 def set_receive_buffer(sock: socket.socket, size: int) -> None:

@@ -41,10 +41,10 @@ NLM_F_ACK_TLVS: Final = 0x200
 IFA_F_NODAD: Final = 0x02
 IFA_F_NOPREFIXROUTE: Final = 0x200
 
-_IFA_ADDRESS: Final = 1
-_IFA_LOCAL: Final = 2
+IFA_ADDRESS: Final = 1
+IFA_LOCAL: Final = 2
 _IFA_LABEL: Final = 3
-_IFA_CACHEINFO: Final = 6
+IFA_CACHEINFO: Final = 6
 _IFA_FLAGS: Final = 8
 _IFA_PROTO: Final = 11
 _NLMSGERR_ATTR_MSG: Final = 1
@@ -66,6 +66,7 @@ _ATTR: Final = struct.Struct("=HH")
 _U32: Final = struct.Struct("=I")
 _CACHEINFO: Final = struct.Struct("=II")
 _ERROR: Final = struct.Struct("=i")
+_ACK: Final = struct.Struct("=IHHIIi")
 _GET4: Final = struct.Struct("=IHHIIBBBBIHH4s")
 _GET6: Final = struct.Struct("=IHHIIBBBBIHH16s")
 # Header, ifaddrmsg, IFA_LOCAL, IFA_ADDRESS.
@@ -116,7 +117,7 @@ def encode_change(kind: Kind, address: Address, *, sequence: int, echo: bool = F
         layout = _DELETE6 if six else _DELETE4
         return layout.pack(
             layout.size, message, flags, sequence, 0, family, address.prefix_len, 0, 0, address.index,
-            attr, _IFA_LOCAL, local, attr, _IFA_ADDRESS, other,
+            attr, IFA_LOCAL, local, attr, IFA_ADDRESS, other,
         )  # fmt: skip
     tail = b""
     if address.proto:
@@ -128,8 +129,8 @@ def encode_change(kind: Kind, address: Address, *, sequence: int, echo: bool = F
     return layout.pack(
         layout.size + len(tail), message, flags, sequence, 0,
         family, address.prefix_len, address.flags & 0xFF, address.scope, address.index,
-        attr, _IFA_LOCAL, local, attr, _IFA_ADDRESS, other,
-        8, _IFA_FLAGS, address.flags, 20, _IFA_CACHEINFO,
+        attr, IFA_LOCAL, local, attr, IFA_ADDRESS, other,
+        8, _IFA_FLAGS, address.flags, 20, IFA_CACHEINFO,
         _FOREVER if address.preferred_s is None else address.preferred_s,
         _FOREVER if address.valid_s is None else address.valid_s, 0, 0,
     ) + tail  # fmt: skip
@@ -140,7 +141,7 @@ def encode_get(address: Address, *, sequence: int) -> bytes:
     six = is_ipv6(address.ip)
     layout, family, attr = (_GET6, socket.AF_INET6, 20) if six else (_GET4, socket.AF_INET, 8)
     return layout.pack(
-        layout.size, RTM_GETADDR, NLM_F_REQUEST, sequence, 0, family, 0, 0, 0, address.index, attr, _IFA_ADDRESS, packed(address.ip)
+        layout.size, RTM_GETADDR, NLM_F_REQUEST, sequence, 0, family, 0, 0, 0, address.index, attr, IFA_ADDRESS, packed(address.ip)
     )
 
 
@@ -177,14 +178,14 @@ def decode_address(message: Message) -> Address | None:
         return None
     local = other = None
     proto, label, valid, preferred = 0, "", _FOREVER, _FOREVER
-    for kind, first, last in _attributes(data, start + _IFADDRMSG.size, end):
-        if kind == _IFA_ADDRESS:
+    for kind, first, last in attributes(data, start + _IFADDRMSG.size, end):
+        if kind == IFA_ADDRESS:
             other = _exactly(data, first, last, width=width)
-        elif kind == _IFA_LOCAL:
+        elif kind == IFA_LOCAL:
             local = _exactly(data, first, last, width=width)
         elif kind == _IFA_FLAGS:
             (flags,) = _U32.unpack(_exactly(data, first, last, width=4))
-        elif kind == _IFA_CACHEINFO:
+        elif kind == IFA_CACHEINFO:
             preferred, valid = _CACHEINFO.unpack(_exactly(data, first, last, width=16)[:8])
         elif kind == _IFA_PROTO:
             proto = _exactly(data, first, last, width=1)[0]
@@ -194,7 +195,7 @@ def decode_address(message: Message) -> Address | None:
     if own is None:
         raise DecodeError(f"address message for NIC {index}: neither IFA_LOCAL nor IFA_ADDRESS; it is discarded")
     return Address(
-        ip=_address_text(own),
+        ip=address_text(own),
         prefix_len=prefix_len,
         index=IfIndex(index),
         proto=proto,
@@ -203,7 +204,7 @@ def decode_address(message: Message) -> Address | None:
         label=label,
         valid_s=None if valid == _FOREVER else valid,
         preferred_s=None if preferred == _FOREVER else preferred,
-        peer="" if other is None or other == own else _address_text(other),
+        peer="" if other is None or other == own else address_text(other),
     )
 
 
@@ -224,13 +225,22 @@ def decode_ack(message: Message) -> Ack:
                 raise DecodeError("netlink acknowledgement: the request's header is cut short; it is discarded")
             quoted = _HEAD.unpack_from(data, first)[0]
             first += _HEAD.size if flags & NLM_F_CAPPED or quoted < _HEAD.size else (quoted + 3) & ~3
-        for attribute, begin, stop in _attributes(data, first, end):
+        for attribute, begin, stop in attributes(data, first, end):
             if attribute == _NLMSGERR_ATTR_MSG:
                 text = _text(data, begin, stop)
     return Ack(-code if code < 0 else code, text)
 
 
-def _attributes(data: bytes | memoryview, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
+def plain_ack(data: bytes | memoryview) -> int:
+    """The sequence number that this datagram acknowledges, if it is one word of success and nothing else; 0 = look into it."""
+    if len(data) < _ACK.size:
+        return 0
+    length, kind, flags, sequence, _, code = _ACK.unpack_from(data)
+    plain = kind == NLMSG_ERROR and code == 0 and length == len(data) and not flags & NLM_F_ACK_TLVS
+    return int(sequence) if plain else 0
+
+
+def attributes(data: bytes | memoryview, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Type, first byte and end of each attribute's value."""
     while offset + 4 <= end:
         length, kind = _ATTR.unpack_from(data, offset)
@@ -251,7 +261,7 @@ def _text(data: bytes | memoryview, first: int, last: int) -> str:
     return bytes(data[first:last]).split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
 
 
-def _address_text(raw: bytes) -> Vip:
+def address_text(raw: bytes) -> Vip:
     """Canonical text. glibc writes IPv4-mapped addresses with dots; the key that kvip uses, `ipaddress`'s form, may not."""
     if len(raw) == 4:
         return Vip(socket.inet_ntop(socket.AF_INET, raw))

@@ -20,6 +20,7 @@ from kvip.errors import NetlinkError
 from kvip.kernel import codec
 from kvip.kernel.batches import set_receive_buffer
 from kvip.kernel.links import decode_link
+from kvip.kernel.recurring import decode_address
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ class Monitor:
 
     def _handle(self, message: codec.Message) -> None:
         if message.type in (codec.RTM_NEWADDR, codec.RTM_DELADDR):
-            address = codec.decode_address(message)
+            address = decode_address(message)
             if address is not None:
                 self._on_address(address, message.type == codec.RTM_NEWADDR)
         elif message.type in (codec.RTM_NEWLINK, codec.RTM_DELLINK):

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import uuid
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC
 
 import msgspec
@@ -95,8 +95,17 @@ class EventWriter:
     Counters: `posted`, `repeated` (left out as known), `overflowed` (dropped from a full queue), `failures`.
     """
 
-    def __init__(self, api: Api, *, node: str, clock: Clock, on_posted: Callable[[str], None] = lambda _: None) -> None:
-        """`on_posted` hears the reason of each Event that the server took."""
+    def __init__(
+        self,
+        api: Api,
+        *,
+        node: str,
+        clock: Clock,
+        on_posted: Callable[[str], None] = lambda _: None,
+        turn: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`on_posted` hears the reason of each Event that the server took. `turn`: awaited before each."""
+        self._turn = turn
         self._on_posted = on_posted
         self.posted = 0
         self.repeated = 0
@@ -180,6 +189,8 @@ class EventWriter:
             self._flying += 1
             try:
                 await asyncio.sleep(self._bucket.take())
+                if self._turn is not None:
+                    await self._turn()
                 await self._deliver(event)
             finally:
                 self._flying -= 1

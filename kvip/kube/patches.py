@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -50,6 +50,7 @@ class PatchWriter:
     """A queue with room for one change per Service; give `run` a task.
 
     `what` is written, for the log; `subresource` of the Service, "" = the Service itself.
+    `turn`: awaited before each request; what is more urgent may go first.
     `on_conflict(key)`: the snapshot was outdated, compute anew. `on_written(key)`: the server has stored it.
     Counters: `written`, `failures` (tries that failed), `conflicts`, `dropped` (Service gone, or the change refused).
     """
@@ -62,6 +63,7 @@ class PatchWriter:
         on_written: Callable[[ServiceKey], None] | None = None,
         what: str,
         subresource: str = "",
+        turn: Callable[[], Awaitable[None]] | None = None,
         deadline_s: float = DEADLINE_S,
         backoff_min_s: float = BACKOFF_MIN_S,
     ) -> None:
@@ -73,6 +75,7 @@ class PatchWriter:
         self._on_conflict = on_conflict
         self._on_written = on_written
         self._what = what
+        self._turn = turn
         self._subresource = subresource
         self._deadline_s = deadline_s
         self._backoff_min_s = backoff_min_s
@@ -116,6 +119,7 @@ class PatchWriter:
     async def _work(self) -> None:
         while True:
             key = await self._ready.get()
+            await self._wait_for_turn(key)
             self._queued.discard(key)
             change = self._wanted.pop(key, None)
             if change is None:
@@ -130,6 +134,15 @@ class PatchWriter:
             finally:
                 self._busy.discard(key)
                 self._settle(key, delay_s)
+
+    async def _wait_for_turn(self, key: ServiceKey) -> None:
+        if self._turn is None:
+            return
+        try:
+            await self._turn()
+        except asyncio.CancelledError:
+            self._ready.put_nowait(key)
+            raise
 
     def _settle(self, key: ServiceKey, delay_s: float) -> None:
         """After a failure or conflict the Service rests for a while, whatever is asked meanwhile: no loop at the speed of the network."""

@@ -5,7 +5,7 @@ In: what a Service should show, computed from a snapshot. Out: merge patches. Mu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 
 import msgspec
@@ -51,6 +51,7 @@ class StatusWriter(PatchWriter):
         on_written: Callable[[ServiceKey], None] | None = None,
         deadline_s: float = DEADLINE_S,
         backoff_min_s: float = BACKOFF_MIN_S,
+        turn: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(
             api,
@@ -60,6 +61,7 @@ class StatusWriter(PatchWriter):
             subresource="status",
             deadline_s=deadline_s,
             backoff_min_s=backoff_min_s,
+            turn=turn,
         )
 
     def set_ingress(self, service: Service, entries: tuple[Ingress, ...]) -> None:
@@ -70,8 +72,8 @@ class StatusWriter(PatchWriter):
 class HostWriter(PatchWriter):
     """Writes the annotation `kube-vip.io/vipHost`."""
 
-    def __init__(self, api: Api, *, on_conflict: Callable[[ServiceKey], None]) -> None:
-        super().__init__(api, on_conflict=on_conflict, what="annotation")
+    def __init__(self, api: Api, *, on_conflict: Callable[[ServiceKey], None], turn: Callable[[], Awaitable[None]] | None = None) -> None:
+        super().__init__(api, on_conflict=on_conflict, what="annotation", turn=turn)
 
     def set_host(self, service: Service, node: str | None) -> None:
         """Ask that `service`, as seen in this snapshot, name this node; None = that it has no such annotation."""

@@ -23,7 +23,6 @@ from kvip.core.election.records import number_of
 from kvip.core.election.state import (
     NEVER,
     Op,
-    Slot,
     State,
     Want,
     Wanted,
@@ -38,6 +37,8 @@ from kvip.core.election.state import (
 from kvip.core.model import Incarnation, Vip
 
 NOTHING = About()
+VIPS_PER_STEP = 2_000
+"""Records are decided about until they have so many VIPs; what is due beyond that is left to the next step, which is due at once."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,22 +131,24 @@ def demanded(state: State, wants: Mapping[Vip, Want], *, now: float) -> State:
     """What `Demand` says of these VIPs. Before the number of records is known nothing can be placed: tell again then."""
     if state.count is None:
         return state
-    touched: dict[int, Slot] = {}
+    touched: dict[int, dict[Vip, Wanted]] = {}
     for vip, want in wants.items():
         number = number_of(vip, state.count)
-        slot = touched.get(number) or state.slots[number]
-        known = slot.wanted.get(vip)
+        slot = state.slots[number]
+        known = touched.get(number, slot.wanted).get(vip)
         if known is not None and known.want == want:
             continue
-        wanted = dict(slot.wanted)
+        wanted = touched.get(number)
+        if wanted is None:
+            wanted = touched[number] = dict(slot.wanted)
         mine = slot.record is not None and slot.record.holder.get(vip) == state.incarnation
         if want.asked or mine or want.able is None:
             since = known.since if known is not None and known.want.able is True else now
             wanted[vip] = Wanted(want=want, since=since)
         else:
             wanted.pop(vip, None)
-        touched[number] = replace(slot, wanted=wanted)
-    return look_again(state, touched) if touched else state
+    slots = {number: replace(state.slots[number], wanted=wanted) for number, wanted in touched.items()}
+    return look_again(state, slots) if slots else state
 
 
 def refused(state: State, vips: frozenset[Vip], *, now: float) -> State:
@@ -191,9 +194,15 @@ def _claim(state: State, now: float, ops: list[Op]) -> tuple[State, float]:
     if rebalancing.due(state, now):
         state = rebalancing.plan(state, taking.scene(state, now, may_take=may_take), now)
     due = [number for number, slot in state.slots.items() if slot.look_at <= now]
+    due.sort(key=lambda number: (number < state.go_on_at, number))
     scene = taking.scene(state, now, may_take=may_take) if due else None
+    left = VIPS_PER_STEP
     for number in due:
         assert scene is not None
+        if left <= 0:
+            state = replace(state, go_on_at=number)
+            break
+        left -= len(state.slots[number].wanted)
         choice = taking.decide(state, number, scene, now)
         state = choice.state
         ops += choice.ops

@@ -25,13 +25,14 @@ def learn_record(state: State, number: int, lease: Lease | None, *, now: float, 
         if known is None or asked is None or known.version != asked:
             return state
         return _set_record(state, slot, None, now=now, free_from=now + longest_s(state))
+    version = lease.metadata.resource_version
+    if known is not None and version == known.version:
+        return state if (lease.metadata.uid, records.mark_of(lease)) == (known.uid, known.mark) else rewritten(state, now=now)
+    if known is not None and is_older(version, known.version):
+        return rewritten(state, now=now) if asked is not None and is_older(version, asked) else state
     record = records.parse(lease)
     free_from = slot.free_from
     if known is not None:
-        if record.version == known.version:
-            return state if (record.uid, record.mark) == (known.uid, known.mark) else rewritten(state, now=now)
-        if is_older(record.version, known.version):
-            return rewritten(state, now=now) if asked is not None and is_older(record.version, asked) else state
         if record.uid != known.uid:
             free_from = now + longest_s(state)
             # Were we to act by it at once, even if we created it, who held by the former one may not know yet that it is gone.

@@ -7,7 +7,7 @@ that does not take lets the next one have its turn.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
 
 import msgspec
@@ -55,6 +55,25 @@ def lean(turn: Iterable[str], leaning: Leaning, *, former: str) -> list[str]:
         return unfit, tier, node != former
 
     return sorted(turn, key=place)
+
+
+class Turns:
+    """The candidates for the VIPs of one record; for VIPs that are alike they are ranked once."""
+
+    def __init__(self, order: Sequence[str], refused: Mapping[str, Set[Vip]]) -> None:
+        """`order`: the candidates, first turn first. `refused`: what nodes say they could not bind."""
+        self._order = order
+        self._refused = refused
+        self._known: dict[tuple[Leaning, str, tuple[str, ...]], list[str]] = {}
+
+    def of(self, vip: Vip, leaning: Leaning, *, former: str) -> list[str]:
+        """Those that do not refuse this VIP, as `lean` has them."""
+        refusing = tuple(node for node, vips in self._refused.items() if vip in vips)
+        key = (leaning, former, refusing)
+        turn = self._known.get(key)
+        if turn is None:
+            turn = self._known[key] = lean((node for node in self._order if node not in refusing), leaning, former=former)
+        return turn
 
 
 def delay_s(rank: int) -> float:

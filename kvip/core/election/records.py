@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -60,6 +61,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return self.noted & self.holder.keys() if self.intact else frozenset(self.holder)
 
 
+@lru_cache(maxsize=131_072)
 def number_of(vip: Vip, count: int) -> int:
     """The record of a VIP: the same on every node and in every version of kvip."""
     return int.from_bytes(hashlib.sha256(vip.encode()).digest()[:8], "big") % count
@@ -82,11 +84,16 @@ def count_in(lease: Lease) -> int | None:
     return count if count is not None and 1 <= count <= MOST_RECORDS else None
 
 
+def mark_of(lease: Lease) -> str:
+    """The seal of the last writer, whether it is broken or not; "" = none."""
+    return (lease.metadata.annotations or {}).get(WRITTEN, "")
+
+
 def parse(lease: Lease) -> Record:
     """Read a record. A VIP that is listed twice, or a text that is no list of claims, leaves it not intact."""
     notes = lease.metadata.annotations or {}
     labels = lease.metadata.labels or {}
-    mark, text = notes.get(WRITTEN, ""), notes.get(CLAIMS, "")
+    mark, text = mark_of(lease), notes.get(CLAIMS, "")
     claims = _claims(text)
     holder = {vip: incarnation for incarnation, vips in (claims or {}).items() for vip in vips}
     readable = claims is not None and len(holder) == sum(map(len, claims.values()))

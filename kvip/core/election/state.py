@@ -107,6 +107,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """`kvip-cluster` as last seen; None = there is none."""
     members: dict[str, Member] = {}
     slots: dict[int, Slot] = {}
+    go_on_at: int = 0
+    """The record to decide about first, after a step that left some to the next one."""
     dead: dict[str, None] = {}
     """Incarnations that can never act again, see `remembering`."""
     retired: dict[str, None] = {}
@@ -174,6 +176,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     total: int
     may_take: bool
     """Is nothing known that forbids taking (another mode's holder, an unknown history)?"""
+    refused: Mapping[str, frozenset[Vip]]
+    """What those nodes say they could not bind, of the nodes that say so."""
 
 
 def valid_until(state: State) -> float | None:

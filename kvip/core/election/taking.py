@@ -52,38 +52,41 @@ def scene(state: State, now: float, *, may_take: bool) -> Scene:
     }
     if state.about.eligible:
         alive[state.node] = state.incarnation
+    node_of_life = {incarnation: node for node, incarnation in alive.items()}
     loads: dict[str, int] = {}
     total = 0
     for slot in state.slots.values():
         total += len(slot.wanted)
-        for incarnation, vips in (slot.record.claims if slot.record is not None else {}).items():
-            node = node_of(incarnation)
-            if alive.get(node) == incarnation:
+        for incarnation, vips in slot.record.claims.items() if slot.record is not None else ():
+            node = node_of_life.get(incarnation)
+            if node is not None:
                 loads[node] = loads.get(node, 0) + len(vips)
-    return Scene(alive=alive, loads=loads, total=total, may_take=may_take)
+    refused = {node: frozenset(vips) for node in alive if (vips := refuses(state, node))}
+    return Scene(alive=alive, loads=loads, total=total, may_take=may_take, refused=refused)
 
 
 def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     """What to do about one record now."""
     slot = _sorted_out(state, state.slots[number], scene, now)
-    state = with_slot(state, slot)
+    state = with_slot(state, slot) if slot is not state.slots[number] else state
     mine = frozenset(slot.record.claims.get(state.incarnation, ())) if slot.record is not None else frozenset()
     off = frozenset(vip for vip in slot.leaving if not _want(slot, vip).held)
-    proven = frozenset(vip for vip in mine - slot.leaving if _want(slot, vip).held)
-    asking = frozenset(vip for vip in mine - (slot.leaving - off) - proven if _want(slot, vip).unasked)
+    here_or_off = [(vip, slot.wanted[vip].want) for vip in mine - (slot.leaving - off) if vip in slot.wanted]
+    proven = frozenset([vip for vip, want in here_or_off if want.held])
+    asking = frozenset([vip for vip, want in here_or_off if want.unasked and not want.held])
     told = slot.record is None or not (proven & slot.record.unproven or asking - slot.record.unproven)
     look_at = now + POLL_S if slot.leaving else NEVER
     takes: set[Vip] = set()
     waiting: set[str] = set()
-    order = placement.order(number, scene.alive, scene.loads, total=scene.total) if scene.may_take else []
-    for vip, wanted in slot.wanted.items():
-        if not scene.may_take or wanted.want.able is not True or vip in mine:
+    turns = placement.Turns(placement.order(number, scene.alive, scene.loads, total=scene.total), scene.refused)
+    for vip, wanted in slot.wanted.items() if scene.may_take else ():
+        if wanted.want.able is not True or vip in mine:
             continue
         if _refused(state, vip, now):
             look_at = min(look_at, state.refusals[vip].until)
             continue
         holder = slot.record.holder.get(vip) if slot.record is not None else None
-        due = _due(state, slot, vip, holder, order)
+        due = _due(state, slot, vip, holder, turns)
         if now < due:
             look_at = min(look_at, due)
             continue
@@ -105,23 +108,22 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     ready_at = free_to_send(state, records.name_of(number), now)
     if ready_at is None or ready_at > now:
         return Choice(state=state, ops=tuple(ops), look_at=min(look_at, ready_at or NEVER))
-    state, write = _write(state, slot, scene, takes=frozenset(takes), off=off, proven=proven, asking=asking, now=now)
+    state, write = _write(state, slot, scene, turns, takes=frozenset(takes), off=off, proven=proven, asking=asking, now=now)
     return Choice(state=state, ops=(*ops, write), look_at=look_at)
 
 
 def _sorted_out(state: State, slot: Slot, scene: Scene, now: float) -> Slot:
     """What of ours stays, and what is to be let go of. Not known = stays."""
     mine = slot.record.claims.get(state.incarnation, ()) if slot.record is not None else ()
-    leaving, settled = set(slot.leaving), set(slot.settled)
     moving = {vip: node for vip, node in slot.moving.items() if vip in mine and node in scene.alive and vip not in refuses(state, node)}
-    for vip in mine:
-        able = _want(slot, vip).able
-        if able is False or _refused(state, vip, now) or vip in moving:
-            leaving.add(vip)
-        elif able:
-            leaving.discard(vip)
-            settled.add(vip)
-    return replace(slot, leaving=frozenset(leaving), settled=frozenset(settled), moving=moving)
+    answers = [(vip, slot.wanted[vip].want.able) for vip in mine if vip in slot.wanted]
+    going = {vip for vip, able in answers if able is False} | moving.keys()
+    going.update(vip for vip in state.refusals.keys() & mine if _refused(state, vip, now))
+    staying = {vip for vip, able in answers if able} - going
+    leaving, settled = (slot.leaving | going) - staying, slot.settled | staying
+    if (leaving, settled, moving) == (slot.leaving, slot.settled, slot.moving):
+        return slot
+    return replace(slot, leaving=leaving, settled=settled, moving=moving)
 
 
 def _in_doubt(slot: Slot) -> bool:
@@ -144,12 +146,12 @@ def _refused(state: State, vip: Vip, now: float) -> bool:
     return refusal is not None and now < refusal.until
 
 
-def _due(state: State, slot: Slot, vip: Vip, holder: str | None, order: list[str]) -> float:
+def _due(state: State, slot: Slot, vip: Vip, holder: str | None, turns: placement.Turns) -> float:
     """When it is this node's turn to take a VIP."""
     wanted = slot.wanted[vip]
     free = max(_free_at(state, wanted.want, holder), slot.free_from, state.not_before, wanted.since)
     former = node_of(holder) if holder is not None else ""
-    turn = placement.lean((node for node in order if vip not in refuses(state, node)), wanted.want.leaning, former=former)
+    turn = turns.of(vip, wanted.want.leaning, former=former)
     rank = turn.index(state.node) if state.node in turn else len(turn)
     return free + placement.delay_s(rank)
 
@@ -203,6 +205,7 @@ def _write(
     state: State,
     slot: Slot,
     scene: Scene,
+    turns: placement.Turns,
     *,
     takes: frozenset[Vip],
     off: frozenset[Vip],
@@ -214,14 +217,14 @@ def _write(
 
     `proven`: what is bound here; `asking`: what has to be asked for before it is.
     """
-    record = slot.record
+    record, changed = slot.record, takes | off
     claims: dict[str, tuple[Vip, ...]] = {}
     for incarnation, vips in (record.claims if record is not None else {}).items():
         over = incarnation in state.dead or incarnation in state.retired
-        claims[incarnation] = tuple(vip for vip in vips if vip not in takes | off and not (over and vip not in slot.wanted))
+        claims[incarnation] = tuple(vip for vip in vips if vip not in changed and not (over and vip not in slot.wanted))
     claims[state.incarnation] = (*claims.get(state.incarnation, ()), *sorted(takes))
     for vip in sorted(off & slot.settled):
-        heir = _heir(state, slot, vip, scene)
+        heir = _heir(state, slot, vip, scene, turns)
         if heir:
             claims[heir] = (*claims.get(heir, ()), vip)
     spec, notes = records.claim(
@@ -254,14 +257,11 @@ def _write(
     return replace(state, flights={**state.flights, op.name: op}), op
 
 
-def _heir(state: State, slot: Slot, vip: Vip, scene: Scene) -> str:
+def _heir(state: State, slot: Slot, vip: Vip, scene: Scene, turns: placement.Turns) -> str:
     """The living incarnation that is to hold a VIP after us; "" when nobody asks for it or nobody is there."""
     if not _want(slot, vip).asked:
         return ""
     if vip in slot.moving:
         return scene.alive[slot.moving[vip]]
-    order = placement.order(slot.number, scene.alive, scene.loads, total=scene.total)
-    for node in placement.lean(order, _want(slot, vip).leaning, former=""):
-        if node != state.node and vip not in refuses(state, node):
-            return scene.alive[node]
-    return ""
+    heirs = (node for node in turns.of(vip, _want(slot, vip).leaning, former="") if node != state.node)
+    return next((scene.alive[node] for node in heirs), "")

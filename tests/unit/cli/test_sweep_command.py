@@ -69,7 +69,8 @@ def write_journal(directory, **fields):
         claims={"10.0.0.7": (Claimant(uid="u", service="default/web"),)},
         **fields,
     )
-    journal.save(directory, content)
+    lines = [journal.line(vip, claimants) for vip, claimants in content.claims.items()]
+    journal.save(directory, journal.document(content, lines))
 
 
 def test_the_journal_names_vips_and_their_services(tmp_path):

@@ -1,8 +1,12 @@
 """Addresses that are never bound because something the cluster depends on has them: gateways and API servers."""
 
-import pytest
+import ipaddress
 
-from kvip.core.addresses import Surroundings
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvip.core.addresses import Surroundings, network_of
 from kvip.core.annotations import ADDRESSES
 from kvip.core.desired import Rules, interpret
 from kvip.core.model import Vip
@@ -43,3 +47,9 @@ def test_a_gateways_and_the_api_servers_address_is_refused_by_name_and_the_other
 def test_a_change_of_the_gateway_is_a_change_of_the_surroundings():
     assert Surroundings(gateways=frozenset({Vip("192.0.2.254")})) != Surroundings()
     assert Surroundings(api_servers=frozenset({Vip("192.0.2.254")})) != Surroundings()
+
+
+@given(st.ip_addresses(v=4), st.integers(0, 32))
+def test_the_subnet_of_an_address_is_the_same_each_time(ip, prefix_len):
+    wanted = ipaddress.ip_network(f"{ip}/{prefix_len}", strict=False)
+    assert [network_of(str(ip), prefix_len) for _ in range(2)] == [wanted, wanted]

@@ -168,3 +168,74 @@ def test_what_is_marked_or_not_follows_every_change(changes):
         assert facts.proxied() == {each.ip for each in strange if each.index == IPVS}
         own = {(each.ip, each.index, each.prefix_len) for each in strange if each.index != IPVS}
         assert {(each.ip, each.index, each.prefix_len) for each in facts.unmarked()} == own
+
+
+# -- lifetimes ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_kernel_will_drop_soonest_is_named_first_and_only_what_is_marked():
+    facts = Facts()
+    facts.note_bound(address("192.0.2.8", valid_s=40), now=100.0)
+    facts.note_bound(address("192.0.2.9", valid_s=20), now=100.0)
+    facts.note_bound(address("192.0.2.10", valid_s=10, marked=False), now=100.0)
+    facts.note_bound(address("192.0.2.11", valid_s=90), now=100.0)
+    assert facts.expiring(150.0, most=9) == ["192.0.2.9", "192.0.2.8"]
+    assert facts.expiring(150.0, most=1) == ["192.0.2.9"]
+    facts.note_bound(address("192.0.2.9", valid_s=60), now=110.0)
+    facts.note_gone(address("192.0.2.8"))
+    assert facts.expiring(150.0, most=9) == []
+
+
+def test_a_marked_address_without_a_lifetime_is_always_due():
+    facts = Facts()
+    facts.note_bound(address(valid_s=None), now=100.0)
+    assert facts.expiring(0.0, most=9) == [VIP]
+
+
+def test_of_two_places_the_one_that_ends_first_counts():
+    facts = Facts()
+    facts.note_bound(address(valid_s=90), now=0.0)
+    facts.note_bound(address(index=3, valid_s=30), now=0.0)
+    assert facts.expiring(30.0, most=9) == [VIP]
+    facts.note_gone(address(index=3))
+    assert facts.expiring(30.0, most=9) == []
+
+
+def test_a_dump_sets_every_lifetime_anew():
+    facts = Facts()
+    facts.note_bound(address("192.0.2.8", valid_s=10), now=0.0)
+    facts.replace_all([address(valid_s=20)], now=0.0)
+    assert facts.expiring(60.0, most=9) == [VIP]
+    assert (facts.is_marked(VIP), facts.is_marked(Vip("192.0.2.8"))) == (True, False)
+
+
+def test_a_lifetime_that_the_kernel_rounds_is_no_other_one():
+    """It tells the seconds that are left, rounded: what was computed when the address was confirmed is more exact."""
+    facts = Facts()
+    facts.note_bound(address(valid_s=60), now=100.4)
+    facts.replace_all([address(valid_s=49)], now=111.0)
+    assert facts.bound(VIP)[0].expires_at == 160.4
+    facts.replace_all([address(valid_s=40)], now=111.0)
+    assert facts.bound(VIP)[0].expires_at == 151.0
+
+
+@pytest.mark.parametrize(("before", "after"), [(60, None), (None, 60)])
+def test_a_lifetime_that_begins_or_ends_is_taken_over_from_a_dump(before, after):
+    facts = Facts()
+    facts.note_bound(address(valid_s=before), now=0.0)
+    facts.replace_all([address(valid_s=after)], now=0.0)
+    assert facts.bound(VIP)[0].expires_at == after
+
+
+def noted_by_an_unchanged_dump(size, monkeypatch):
+    facts = Facts()
+    addresses = [address(f"10.0.{number >> 8}.{number & 255}") for number in range(size)]
+    facts.replace_all(addresses, now=0.0)
+    noted = []
+    monkeypatch.setattr(facts, "note_bound", lambda one, *, now: noted.append(one))
+    assert facts.replace_all(addresses, now=0.3) == set()
+    return len(noted)
+
+
+def test_a_dump_that_shows_nothing_new_makes_nothing_anew(monkeypatch):
+    assert noted_by_an_unchanged_dump(20, monkeypatch) == noted_by_an_unchanged_dump(200, monkeypatch) == 0

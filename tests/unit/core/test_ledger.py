@@ -116,3 +116,17 @@ def test_the_same_wish_again_touches_nothing():
 
 def test_dropping_an_unknown_service_touches_nothing():
     assert Ledger().drop(KEYS[0]) == set()
+
+
+def test_news_names_each_vip_of_which_something_changed_once():
+    ledger = Ledger()
+    ledger.claim(wish("ns/a", "u1", *VIPS[:2]), since="then")
+    assert ledger.news() == set(VIPS[:2])
+    ledger.claim(wish("ns/a", "u1", *VIPS[:2]), since="later")
+    assert ledger.news() == set()
+    ledger.claim(wish("ns/a", "u1", *VIPS[1:3]), since="later")
+    assert ledger.news() == {VIPS[0], VIPS[2]}
+    ledger.claim(wish("ns/a", "u1", VIPS[1], generation=2), since="later")
+    assert ledger.news() == {VIPS[1], VIPS[2]}
+    ledger.drop(ServiceKey("ns/a"))
+    assert ledger.news() == {VIPS[1]}

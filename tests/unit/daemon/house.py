@@ -157,7 +157,7 @@ class House:
             ledger=self.ledger,
             services=lambda: self.services.store,
             nics=self.nics.announcing,
-            bound=lambda vip: any(bound.address.marked for bound in self.facts.bound(vip)),
+            bound=self.facts.is_marked,
             look_at=lambda vips: self.reconcile.on_vips(vips),
             report=self.publisher.not_secured,
         )

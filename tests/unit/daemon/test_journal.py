@@ -13,7 +13,8 @@ from kvip.cli.known_vips import from_journal
 from kvip.core.desired import Wish
 from kvip.core.ledger import Claimant, Ledger
 from kvip.core.model import Incarnation, ServiceKey, Uid, Vip
-from kvip.daemon.journal import FILE_NAME, Journal, JournalWriter, boot_id, is_predecessors, load, save
+from kvip.daemon import journal as journals
+from kvip.daemon.journal import FILE_NAME, Journal, JournalWriter, boot_id, document, is_predecessors, line, load
 from kvip.errors import ConfigError
 
 INCARNATION = Incarnation("n1_" + "0" * 32)
@@ -23,6 +24,10 @@ def journal(count=1):
     claimant = Claimant(uid=Uid("u1"), service=ServiceKey("ns/a"), generation=3, since="2026-01-01T00:00:00+00:00")
     claims = {Vip(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"): (claimant,) for n in range(count)}
     return Journal(boot_id="boot", node="n1", incarnation=INCARNATION, claims=claims)
+
+
+def save(directory, whole):
+    journals.save(directory, document(whole, [line(vip, claimants) for vip, claimants in whole.claims.items()]))
 
 
 def claim(ledger, *vips):
@@ -226,3 +231,46 @@ def test_a_journal_names_no_other_nodes_incarnation_as_predecessor(changed, coun
     found = msgspec.structs.replace(journal(), **{"boot_id": boot_id(), **changed})
     assert is_predecessors(found, node="n1") is counts
     assert not is_predecessors(None, node="n1")
+
+
+async def lines_made_by_one_change(directory, count, monkeypatch):
+    """How many VIPs' claimants are encoded anew because one of so many VIPs changed."""
+    ledger, made = Ledger(), []
+    claim(ledger, *(f"10.0.{n >> 8}.{n & 255}" for n in range(count)))
+    out = writer(directory, ledger)
+    await out.flush()
+    monkeypatch.setattr(journals, "line", lambda vip, claimants: made.append(vip) or line(vip, claimants))
+    ledger.claim(Wish(uid=Uid("u2"), key=ServiceKey("ns/b"), addresses=(Vip("10.9.9.9"),)), since="2026-01-01T00:00:00+00:00")
+    await out.flush()
+    monkeypatch.undo()
+    assert len(load(directory).claims) == count + 1
+    return len(made)
+
+
+async def test_one_change_encodes_one_vip_however_many_there_are(tmp_path, monkeypatch):
+    assert await lines_made_by_one_change(tmp_path / "few", 10, monkeypatch) == 1
+    assert await lines_made_by_one_change(tmp_path / "many", 1_000, monkeypatch) == 1
+
+
+async def test_a_write_that_was_cut_off_is_made_up_for_by_the_next(tmp_path):
+    ledger = Ledger()
+    claim(ledger, *(f"10.0.{n >> 8}.{n & 255}" for n in range(1_000)))
+    out = writer(tmp_path, ledger)
+    task = asyncio.create_task(out.flush())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert load(tmp_path) is None
+    await out.flush()
+    assert len(load(tmp_path).claims) == 1_000
+
+
+async def test_claimants_that_go_and_come_again_are_in_the_file_and_in_no_second_place(tmp_path):
+    ledger = Ledger()
+    out = writer(tmp_path, ledger)
+    for vips in (["192.0.2.7", "192.0.2.8"], ["192.0.2.8"], ["192.0.2.8", "192.0.2.7"]):
+        claim(ledger, *vips)
+        await out.flush()
+        assert set(load(tmp_path).claims) == set(vips)
+    assert (tmp_path / FILE_NAME).read_text().count("192.0.2.7") == 1

@@ -33,6 +33,7 @@ class Daemon:
         self.status = SimpleNamespace(run=self.component("status"))
         self.hosts = SimpleNamespace(run=self.component("annotations"))
         self.events = SimpleNamespace(run=self.component("events"), drain=self.drain)
+        self.telling = SimpleNamespace(run=self.component("telling"))
         self.journal = SimpleNamespace(run=self.component("journal"), flush=self.flush)
         self.announcer = SimpleNamespace(run=self.component("announcer"))
         self.disputes = SimpleNamespace(components=lambda: {"conflicts": self.component("conflicts")})
@@ -46,7 +47,7 @@ class Daemon:
         self.heartbeats = SimpleNamespace(expect=lambda name, *, within_s: None)
         self.reconcile = SimpleNamespace(run=self.reconcile_run)
         self.elector = SimpleNamespace(run=self.component("election"), release=self.release)
-        self.facts = SimpleNamespace(marked=lambda: tuple(self.bound))
+        self.facts = SimpleNamespace(marked_count=lambda: len(self.bound))
 
     def note(self, word):
         self.diary.append((round(self.clock.now() - 1000.0, 3), word))
@@ -138,6 +139,7 @@ def test_every_part_runs_until_then(daemon):
         "status",
         "annotations",
         "events",
+        "telling",
         "journal",
         "announcer",
         "reserved",

@@ -7,7 +7,7 @@ import pytest
 
 from kvip import metrics
 from kvip.core.model import Vip
-from kvip.daemon.reconcile_loop import TICK_S
+from kvip.daemon.reconcile_loop import TICK_S, VIPS_PER_TURN
 from tests.unit.daemon.fake_ports import (
     ETH0,
     ETH1,
@@ -56,7 +56,7 @@ def test_what_nobody_reported_is_found_by_the_audit(house):
     house.play(story)
 
 
-def test_a_thousand_vips_flushed_by_someone_come_back_in_one_turn(house):
+def test_a_thousand_vips_flushed_by_someone_come_back_at_once_turn_by_turn(house):
     house.apply(*many_services(1000))
 
     async def story():
@@ -66,7 +66,7 @@ def test_a_thousand_vips_flushed_by_someone_come_back_in_one_turn(house):
         house.upkeep.doubt("overrun")
         await asyncio.sleep(0.01)
         assert len(house.kernel.ours()) == 1000
-        assert house.turns - before <= 2
+        assert house.turns - before <= 1000 / VIPS_PER_TURN + 2
 
     house.play(story)
 
@@ -114,7 +114,7 @@ def test_k9_lifetimes_are_renewed_before_two_thirds_are_gone_a_share_per_tick(ho
             await asyncio.sleep(0.1)
             renewed.append(sum(1 for call, _ in house.log if call == "replace"))
         assert sum(renewed) == 1200
-        assert max(renewed) <= 512
+        assert max(renewed) <= 1200 * 12 * TICK_S / LIFETIME_S
         assert all(
             bound.expires_at - house.clock.now() > LIFETIME_S / 3 for vip in house.facts.marked() for bound in house.facts.bound(vip)
         )

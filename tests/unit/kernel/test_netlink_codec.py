@@ -260,3 +260,32 @@ def test_gone_needs_the_kernels_word(number, gone):
     operation = AddressOp(kind="delete", address=vip)
     assert OpResult(operation=operation, errno=number, ext_ack="", seen=None).gone is gone
     assert OpResult(operation=operation, errno=number, ext_ack="", seen=vip).gone is False
+
+
+ACK_FLAGS = st.sampled_from([0, codec.NLM_F_CAPPED, codec.NLM_F_ACK_TLVS, codec.NLM_F_CAPPED | codec.NLM_F_ACK_TLVS])
+
+
+@given(
+    kind=st.sampled_from([codec.NLMSG_ERROR, codec.NLMSG_DONE, codec.RTM_NEWADDR]),
+    flags=ACK_FLAGS,
+    sequence=st.integers(1, 2**32 - 1),
+    code=st.sampled_from([0, -17, 17]),
+    more=st.binary(max_size=40),
+    short=st.booleans(),
+)
+def test_a_plain_acknowledgement_is_one_that_decodes_to_success_and_stands_alone(kind, flags, sequence, code, more, short):
+    length = 20 if short else 20 + len(more)
+    data = struct.pack("=IHHIIi", length, kind, flags, sequence, 0, code) + more
+    found = codec.plain_ack(data)
+    assert found in (0, sequence)
+    if found:
+        message = only(data)
+        assert message.type == codec.NLMSG_ERROR
+        assert codec.decode_ack(message) == codec.Ack(0, "")
+    elif kind == codec.NLMSG_ERROR and code == 0 and length == len(data):
+        assert flags & codec.NLM_F_ACK_TLVS
+
+
+@given(st.binary(max_size=24))
+def test_no_bytes_make_it_raise(data):
+    codec.plain_ack(data)

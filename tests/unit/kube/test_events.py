@@ -1,3 +1,4 @@
+import asyncio
 import logging
 import time
 
@@ -150,3 +151,18 @@ async def test_draining_ends_at_its_limit(tmp_path, caplog):
         async with running(writer.run()):
             assert await writer.drain(timeout_s=0.03) == 1
     assert caplog.records[-1].message == "events not posted before the end"
+
+
+async def test_an_event_waits_for_its_turn(tmp_path):
+    turn = asyncio.Event()
+    async with kube_server() as server, api_of(server, tmp_path) as api:
+        server.default = answer(201, b"{}")
+        writer = EventWriter(api, node="n1", clock=ManualClock(), turn=lambda: turn.wait())
+        post(writer)
+        async with running(writer.run()):
+            await asyncio.sleep(0.05)
+            assert not server.seen
+            assert writer.pending == 1
+            turn.set()
+            assert await writer.drain(timeout_s=2) == 0
+    assert len(server.seen) == 1

@@ -177,3 +177,33 @@ async def test_the_holders_name_is_a_patch_of_one_annotation_bound_to_its_snapsh
     request = server.seen[0]
     assert (request.method, request.path) == ("PATCH", "/api/v1/namespaces/default/services/web")
     assert request.body == {"metadata": {"uid": "u", "resourceVersion": "7", "annotations": {"kube-vip.io/vipHost": sent}}}
+
+
+async def test_a_writer_waits_for_its_turn_and_sends_the_last_wish_then(tmp_path):
+    turn = asyncio.Event()
+    async with kube_server() as server, api_of(server, tmp_path) as api:
+        server.default = answer(200, b"{}")
+        writer = StatusWriter(api, on_conflict=pytest.fail, turn=lambda: turn.wait())
+        async with running(writer.run()):
+            writer.set_ingress(seen("web", "1"), OURS)
+            await asyncio.sleep(0.05)
+            writer.set_ingress(seen("web", "2"), OURS)
+            await asyncio.sleep(0.05)
+            assert not server.seen
+            turn.set()
+            await until(lambda: not writer.pending)
+    assert [request.body["metadata"]["resourceVersion"] for request in server.seen] == ["2"]
+
+
+async def test_what_waited_for_its_turn_survives_a_restart_of_the_writer(tmp_path):
+    turn = asyncio.Event()
+    async with kube_server() as server, api_of(server, tmp_path) as api:
+        server.default = answer(200, b"{}")
+        writer = StatusWriter(api, on_conflict=pytest.fail, turn=lambda: turn.wait())
+        writer.set_ingress(seen("web"), OURS)
+        async with running(writer.run()):
+            await asyncio.sleep(0.05)
+        turn.set()
+        async with running(writer.run()):
+            await until(lambda: not writer.pending)
+    assert len(server.seen) == 1

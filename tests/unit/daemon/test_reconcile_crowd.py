@@ -1,0 +1,82 @@
+"""The reconcile loop with a crowd of VIPs: turns have an end, withdrawals come first, and a tick looks only at what is due."""
+
+import asyncio
+
+import pytest
+
+from kvip.daemon.reconcile_loop import VIPS_PER_TURN
+from tests.unit.daemon.fake_ports import VIP, many_services, service
+from tests.unit.daemon.house import House
+
+
+@pytest.fixture
+def house():
+    return House()
+
+
+def test_i2_a_withdrawal_does_not_wait_for_a_crowd_that_is_to_be_bound(house):
+    """What is read while 640 VIPs wait for their turn is let go of before the last of them is bound."""
+    crowd = many_services(10 * VIPS_PER_TURN)
+
+    async def story():
+        house.apply(service(VIP, uid="uid-web"))
+        await asyncio.sleep(1)
+        house.elector.permits = {VIP}
+        house.apply(*crowd)
+        await asyncio.sleep(1)
+        house.log.clear()
+        house.elector.permits = True
+        house.wires.won(None)
+        while "add" not in [call for call, _ in house.log]:
+            await asyncio.sleep(0)
+        house.delete()
+        await asyncio.sleep(1)
+        calls = [call for call in house.log if call[0] in ("add", "delete")]
+        assert len(calls) == len(crowd) + 1
+        assert calls.index(("delete", VIP)) <= 3 * VIPS_PER_TURN
+
+    house.play(story)
+
+
+def test_others_get_their_turn_between_slices_of_a_crowd(house):
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+            longest.append(sum(1 for call, _ in house.log if call == "add"))
+            house.log.clear()
+
+    longest = []
+
+    async def story():
+        house.apply(*many_services(1000))
+        counting = asyncio.create_task(count())
+        await asyncio.sleep(0)
+        while len(house.kernel.ours()) < 1000:
+            await asyncio.sleep(0)
+        counting.cancel()
+
+    house.play(story)
+    assert max(longest) <= VIPS_PER_TURN
+    assert turns >= 1000 / VIPS_PER_TURN
+
+
+def plans_in_ten_seconds(count):
+    """How many VIPs are planned while nothing happens but time, with so many bound and no lifetime due."""
+    house, planned = House(), []
+    house.apply(*many_services(count))
+
+    async def story():
+        await asyncio.sleep(1)
+        house.facts.bound, bound = lambda vip: planned.append(vip) or bound(vip), house.facts.bound
+        await asyncio.sleep(10)
+
+    house.play(story)
+    return len(planned)
+
+
+def test_a_tick_looks_at_no_vip_whose_lifetime_is_not_due():
+    assert (plans_in_ten_seconds(20), plans_in_ten_seconds(200)) == (0, 0)
