@@ -95,6 +95,10 @@ class Cluster:
             if node.running:
                 node.stop()
             node.env["KVIP_ELECTION"] = mode
+        left = {f"{LEASES}/{item['metadata']['name']}" for item in self.request("GET", LEASES)["items"]}
+        if mode == CLAIMS and LEASE in left:
+            # A daemon that finds it cannot tell when it was released, and waits.
+            self.request("DELETE", LEASE)
         self.mode = mode
         self.give_rights()
 

@@ -236,19 +236,12 @@ def test_g2_a_shorter_duration_of_another_holder_shortens_our_deadline(cluster: 
 
 @pytest.fixture(autouse=True)
 def no_lease_is_left(cluster: Cluster) -> Iterator[None]:
-    """What a test wrote into Leases is not there for the next one, nor what was there before."""
-    if any(item["metadata"]["name"] == "plndr-svcs-lock" for item in cluster.request("GET", LEASES)["items"]):
-        _without_leases(cluster)
-        cluster.start()
+    """What a test wrote into Leases is not there for the next one."""
     yield
-    _without_leases(cluster)
-    cluster.use(CLAIMS)
-
-
-def _without_leases(cluster: Cluster) -> None:
     for node in cluster.nodes.values():
         if node.running:
             node.stop()
         node.env["KVIP_ELECTION"] = CLAIMS
     for item in cluster.request("GET", LEASES)["items"]:
         cluster.request("DELETE", f"{LEASES}/{item['metadata']['name']}")
+    cluster.use(CLAIMS)
