@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    := unshare -n -m $(BIN)/python
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check unit netns scenario soak soak-short upgrade test-real faults-real faults docs mutants page transcripts assets bench bench-all helm image image-lab test-deploy manifests clean preflight
+.PHONY: help demo test check unit netns scenario soak soak-short upgrade test-real faults-real faults docs mutants page transcripts assets bench bench-all wheels helm image image-lab test-deploy manifests clean preflight
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ faults: $(READY) ## the fault table on the real API server, as Markdown (FLAGS="
 page: $(READY) ## the page in a headless browser, and its pictures in docs/page; apt installs Chromium where there is none
 	@$(BIN)/python -m lab.browser >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium-headless-shell fonts-dejavu-core; }
 	$(RUN) -m pytest tests/page -rPs
+
+wheels: $(READY) ## sdist and wheel, each in a fresh environment, the sdist without a compiler
+	$(BIN)/python -m pytest tests/packaging -p no:benchmark
 
 transcripts: $(READY) ## docs/transcripts.md: what kvip status and kvip explain print
 	$(BIN)/python -m lab.transcripts

@@ -1,4 +1,4 @@
-"""Renders the Helm chart of deploy/chart.
+"""Renders the Helm chart of deploy/helm/kvip.
 
 In: values, flags. Out: what `helm template` prints. Helm is the one that `make helm` builds, else the one on PATH.
 """
@@ -12,11 +12,10 @@ from typing import Any
 
 import msgspec
 
-from lab.manifests import DEPLOY
+from lab.manifests import CHART
 from lab.netns import LabError
 from lab.realapi import assets_dir
 
-CHART = DEPLOY / "chart"
 NO_HELM = "no helm: `make helm` builds it"
 TIMEOUT_S = 30.0
 

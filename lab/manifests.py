@@ -1,6 +1,6 @@
-"""Writes those files under deploy/ that kvip itself determines: the kustomize base, and the schema of the chart's values.
+"""Writes those files under deploy/ that kvip itself determines: the kustomize base, the schema of the chart's values, the chart's alerts.
 
-In: `kvip manifest` and the schema of the settings. Out: `files()`, text by path; `python -m lab.manifests` writes them. The templates of
+In: `kvip manifest`, the schema of the settings, deploy/alerts.yaml (Helm reads no file outside a chart). Out: `files()`, text by path; `python -m lab.manifests` writes them. The templates of
 the chart are written by hand: a template that prints templates would be harder to read than the test that compares what both print.
 """
 
@@ -16,6 +16,7 @@ from kvip.cli import manifest
 from kvip.options import OPTIONS, Option
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+CHART = DEPLOY / "helm" / "kvip"
 NOT_IN_CHART = frozenset({"node-name", "namespace", "kubeconfig"})
 """Settings that the chart gives, or that a pod with a service account has no use for."""
 
@@ -27,7 +28,8 @@ def files() -> dict[Path, str]:
     return {
         DEPLOY / "base" / "rbac.yaml": _printed("rbac"),
         DEPLOY / "base" / "daemonset.yaml": _printed("daemonset"),
-        DEPLOY / "chart" / "values.schema.json": json.dumps(_values_schema(), indent=2) + "\n",
+        CHART / "values.schema.json": json.dumps(_values_schema(), indent=2) + "\n",
+        CHART / "alerts.yaml": (DEPLOY / "alerts.yaml").read_text(),
     }
 
 
@@ -52,13 +54,23 @@ def _values_schema() -> dict[str, Any]:
         "tag": {"type": "string"},
         "pullPolicy": {"type": "string", "enum": ["", "Always", "IfNotPresent", "Never"]},
     }
+    text = {"type": "string"}
+    texts: dict[str, Any] = {"type": "object", "additionalProperties": text}
+    objects: dict[str, Any] = {"type": "array", "items": {"type": "object"}}
+    switch = {"type": "boolean"}
     settings = {option.name: _setting_schema(option) for option in OPTIONS if option.name not in NOT_IN_CHART}
     properties = {
         "image": _closed(image),
-        "imagePullSecrets": {"type": "array", "items": {"type": "object"}},
+        "imagePullSecrets": objects,
         "settings": _closed(settings),
-        "nodeSelector": {"type": "object", "additionalProperties": {"type": "string"}},
+        "nodeSelector": texts,
+        "tolerations": objects,
+        "priorityClassName": text,
+        "podAnnotations": texts,
         "resources": {"type": "object"},
+        "serviceMonitor": _closed({"enabled": switch, "interval": text, "labels": texts}),
+        "prometheusRule": _closed({"enabled": switch, "labels": texts}),
+        "networkPolicy": _closed({"enabled": switch, "from": objects}),
         "global": {"type": "object", "description": "Helm's own, for charts that contain this one."},
     }
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart kvip", **_closed(properties)}

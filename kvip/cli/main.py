@@ -61,17 +61,18 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
 
 
 def usage() -> str:
-    """The list of commands."""
-    lines = [f"  {name:10} {text}" for name, (_, text) in COMMANDS.items()]
+    """The list of commands, under the name by which this one was called."""
+    name = "kubectl kvip" if os.path.basename(sys.argv[0]).startswith("kubectl-") else "kvip"
+    lines = [f"  {command:10} {text}" for command, (_, text) in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: kvip COMMAND [options]",
-            "       kvip --version",
+            f"usage: {name} COMMAND [options]",
+            f"       {name} --version",
             "",
             "commands:",
             *lines,
             "",
-            "kvip COMMAND --help lists a command's options.",
+            f"{name} COMMAND --help lists a command's options.",
         ]
     )
 

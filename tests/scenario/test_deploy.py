@@ -10,11 +10,12 @@ import pytest
 from kvip import __version__
 from lab import helm
 from lab.cluster import SERVICE_LEASES, SERVICES, Cluster, wait
-from lab.manifests import DEPLOY
+from lab.manifests import CHART, DEPLOY
 from lab.realapi import RealApi
 from lab.shipped import objects_of, running
 
 VIP, VIP6 = "10.10.0.200", "fd00:10::200"
+POLICY = {"networkPolicy": {"enabled": True, "from": [{"ipBlock": {"cidr": "10.10.0.0/24"}}]}}
 CHARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "defaults": ("kube-system", {}),
     "everything in one namespace": ("default", {"service-namespace": "default", "interface": "eth0"}),
@@ -34,7 +35,7 @@ def chart(variant: str) -> str:
     if helm.find_helm() is None:
         pytest.skip(helm.NO_HELM)
     namespace, settings = CHARTS[variant]
-    return helm.template({"settings": settings}, namespace=namespace)
+    return helm.template({"settings": settings, **POLICY}, namespace=namespace)
 
 
 def live_and_go(cluster: Cluster, *, written: bool = True) -> None:
@@ -97,11 +98,9 @@ def test_helm_installs_upgrades_and_uninstalls(cluster: Cluster, real: RealApi) 
     daemonset = "/apis/apps/v1/namespaces/kube-system/daemonsets"
     real.give_nothing()  # Helm adopts no role that others made
     try:
-        helm.helm(
-            "install", "kvip", str(helm.CHART), *at, "--set", "image.repository=registry.example/kvip", "--set", "settings.interface=eth0"
-        )
+        helm.helm("install", "kvip", str(CHART), *at, "--set", "image.repository=registry.example/kvip", "--set", "settings.interface=eth0")
         before = cluster.request("GET", f"{daemonset}/kvip")["spec"]["template"]["spec"]["containers"][0]
-        helm.helm("upgrade", "kvip", str(helm.CHART), *at, "--reuse-values", "--set", "image.tag=0.2.0")
+        helm.helm("upgrade", "kvip", str(CHART), *at, "--reuse-values", "--set", "image.tag=0.2.0")
         after = cluster.request("GET", f"{daemonset}/kvip")["spec"]["template"]["spec"]["containers"][0]
         assert (before["image"], after["image"]) == (f"registry.example/kvip:{__version__}", "registry.example/kvip:0.2.0")
         assert before["env"] == after["env"]

@@ -5,7 +5,7 @@ import yaml
 
 from kvip import __version__
 from lab import manifests
-from lab.manifests import DEPLOY
+from lab.manifests import CHART, DEPLOY
 
 
 @pytest.mark.parametrize("path", manifests.files(), ids=lambda path: str(path.relative_to(DEPLOY)))
@@ -19,5 +19,5 @@ def test_the_base_has_every_file_beside_it():
 
 
 def test_the_chart_has_the_version_of_kvip():
-    chart = yaml.safe_load((DEPLOY / "chart" / "Chart.yaml").read_text())
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (__version__, __version__)

@@ -6,8 +6,8 @@ import yaml
 from kvip import __version__
 from kvip.cli.main import main
 from kvip.options import OPTIONS
-from lab.helm import CHART, NO_HELM, find_helm, helm, template
-from lab.manifests import NOT_IN_CHART
+from lab.helm import NO_HELM, find_helm, helm, template
+from lab.manifests import CHART, DEPLOY, NOT_IN_CHART
 from lab.netns import LabError
 
 rendered = pytest.mark.skipif(find_helm() is None, reason=NO_HELM)
@@ -84,12 +84,55 @@ def test_values_are_followed():
         image={"repository": "registry.example/kvip", "tag": "2", "pullPolicy": "Always"},
         imagePullSecrets=[{"name": "key"}],
         nodeSelector={"rack": "7"},
+        tolerations=[],
+        priorityClassName="",
+        podAnnotations={"team": "net"},
         resources={"limits": {"memory": "1Gi"}},
-    )["DaemonSet", "kube-system", "kvip"]["spec"]["template"]["spec"]
+    )["DaemonSet", "kube-system", "kvip"]["spec"]["template"]
+    assert pod["metadata"]["annotations"] == {"team": "net"}
+    pod = pod["spec"]
+    assert not {"tolerations", "priorityClassName"} & set(pod)
     main_container = pod["containers"][0]
     assert (main_container["image"], main_container["imagePullPolicy"]) == ("registry.example/kvip:2", "Always")
     assert (pod["imagePullSecrets"], pod["nodeSelector"]) == ([{"name": "key"}], {"kubernetes.io/os": "linux", "rack": "7"})
     assert main_container["resources"]["limits"] == {"memory": "1Gi"}
+
+
+@rendered
+def test_what_prometheus_needs_comes_on_request():
+    assert not {kind for kind, _, _ in from_chart()} & {"Service", "ServiceMonitor", "PrometheusRule", "NetworkPolicy"}
+    found = from_chart(
+        "net",
+        settings={"metrics-address": "0.0.0.0:9"},
+        serviceMonitor={"enabled": True, "labels": {"release": "prometheus"}},
+        prometheusRule={"enabled": True},
+    )
+    service, monitor = found["Service", "net", "kvip-metrics"], found["ServiceMonitor", "net", "kvip"]
+    pods = found["DaemonSet", "net", "kvip"]["spec"]["selector"]["matchLabels"]
+    assert service["spec"] == {"clusterIP": "None", "selector": pods, "ports": [{"name": "metrics", "port": 9}]}
+    assert monitor["metadata"]["labels"] == {"release": "prometheus"}
+    assert monitor["spec"]["selector"]["matchLabels"] == service["metadata"]["labels"]
+    assert [(end["port"], end["interval"]) for end in monitor["spec"]["endpoints"]] == [("metrics", "30s")]
+    assert found["PrometheusRule", "net", "kvip"]["spec"] == yaml.safe_load((DEPLOY / "alerts.yaml").read_text())
+
+
+@rendered
+def test_the_policy_lets_in_what_reads_metrics_and_asks_for_health():
+    peers = [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]
+    policy = from_chart(settings={"health-check-port": 10256}, networkPolicy={"enabled": True, "from": peers})
+    assert policy["NetworkPolicy", "kube-system", "kvip"]["spec"] == {
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "kvip"}},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"ports": [{"protocol": "TCP", "port": 2112}], "from": peers}, {"ports": [{"protocol": "TCP", "port": 10256}]}],
+    }
+
+
+@rendered
+@pytest.mark.parametrize("address", ["off", "127.0.0.1:2112", "[::1]:2112", "localhost:2112"])
+@pytest.mark.parametrize("what", ["serviceMonitor", "networkPolicy"])
+def test_metrics_that_nobody_reaches_are_not_scraped(address, what):
+    with pytest.raises(LabError, match=r"settings\.metrics-address is .* nobody outside the node"):
+        template({"settings": {"metrics-address": address}, what: {"enabled": True}})
 
 
 @rendered

@@ -3,6 +3,25 @@
 {{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end }}
 {{- end }}
 
+{{/* Where /metrics listens: host:port, or "off". */}}
+{{- define "kvip.listen" -}}
+{{ get .Values.settings "metrics-address" | default ":2112" }}
+{{- end }}
+
+{{/* The host part of that. */}}
+{{- define "kvip.host" -}}
+{{ regexReplaceAll "^\\[?(.*?)\\]?:[0-9]+$" (include "kvip.listen" .) "$1" }}
+{{- end }}
+
+{{/* The port of /metrics, for others than this node; fails where they reach none. */}}
+{{- define "kvip.metricsPort" -}}
+{{- $host := include "kvip.host" . }}
+{{- if or (has $host (list "off" "localhost" "::1")) (hasPrefix "127." $host) }}
+{{- fail (printf "settings.metrics-address is %s: nobody outside the node reads metrics there; set it to an address that Prometheus reaches, or leave serviceMonitor and networkPolicy off" (include "kvip.listen" .)) }}
+{{- end }}
+{{- regexFind "[0-9]+$" (include "kvip.listen" .) }}
+{{- end }}
+
 {{/* "true" where the Leases of Services are kept, which may be in any namespace. */}}
 {{- define "kvip.perService" -}}
 {{- $settings := .Values.settings }}
