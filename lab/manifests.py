@@ -1,7 +1,8 @@
 """Writes those files under deploy/ that kvip itself determines: the kustomize base, the schema of the chart's values, the chart's alerts.
 
-In: `kvip manifest`, the schema of the settings, deploy/alerts.yaml (Helm reads no file outside a chart). Out: `files()`, text by path; `python -m lab.manifests` writes them. The templates of
-the chart are written by hand: a template that prints templates would be harder to read than the test that compares what both print.
+In: `kvip manifest`, the schema of the settings, deploy/alerts.yaml (Helm reads no file outside a chart). Out: `files()`, text by path;
+`python -m lab.manifests` writes them. The templates of the chart are written by hand: a template that prints templates would be harder to
+read than the test that compares what both print.
 """
 
 from __future__ import annotations
