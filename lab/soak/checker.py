@@ -72,7 +72,7 @@ class Checker:
         self.bound: dict[str, frozenset[str]] = {}
         """Node -> VIPs with kvip's mark, by the last dump."""
         self.seen_bound_s: dict[tuple[str, str], float] = {}
-        """(node, VIP) -> when it was last seen bound or announced."""
+        """(node, VIP) -> when it was last announced, or may last have been bound: at the first look that no longer showed it."""
         self.holders: dict[str, tuple[str, float]] = {}
         """VIP -> who answered last, and when."""
         self._world = world
@@ -172,6 +172,7 @@ class Checker:
         for vip in marked - before:
             self._remember(vip, at_s, f"bound on {node} (seen)")
         for vip in before - marked:
+            self.seen_bound_s[node, vip] = at_s
             self._remember(vip, at_s, f"gone from {node} (seen)")
 
     # -- help ------------------------------------------------------------------------------------------------------------

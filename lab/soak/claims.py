@@ -35,7 +35,7 @@ class Claims:
     """Keeps statements until they can be judged."""
 
     def __init__(self, world: World, violations: Violations, *, seen_bound_s: Mapping[tuple[str, str], float]) -> None:
-        """`seen_bound_s`: (node, VIP) -> when it was last seen bound or announced."""
+        """`seen_bound_s`: (node, VIP) -> when it was last announced or may last have been bound."""
         self.judged = 0
         self._world = world
         self._violations = violations

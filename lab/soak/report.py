@@ -25,6 +25,8 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float
     rss_mib: tuple[float, float]
     fds: tuple[int, int]
+    """Descriptors but for TCP connections."""
+    connections: tuple[int, int]
     threads: tuple[int, int]
     tasks: tuple[int, int]
     cpu_s: float
@@ -103,9 +105,10 @@ def _lines(result: Result) -> Iterator[str]:
         yield f"  {cause:<24} {row.longest_s:6.2f} s   {bound:<12} {row.gaps} gaps, longest {row.vip}"
     yield "daemons, first to last measurement:"
     for life in result.lives:
-        rss, fds, threads = life.rss_mib, life.fds, life.threads
+        rss, fds, connections, threads = life.rss_mib, life.fds, life.connections, life.threads
         yield (
             f"  {life.node} pid {life.pid}: {life.age_s:.0f} s, RSS {rss[0]:.1f} -> {rss[1]:.1f} MiB, fds {fds[0]} -> {fds[1]}, "
+            f"connections {connections[0]} -> {connections[1]}, "
             f"threads {threads[0]} -> {threads[1]}, tasks {life.tasks[0]} -> {life.tasks[1]}, "
             f"{100 * life.cpu_s / max(life.age_s, 1):.1f} % of a core"
         )

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from kvip.kube.connector import CONNECTION_LIMIT
 from lab.apihost import ApiHost
 from lab.cluster import SERVICES, Cluster, now
 from lab.embeddedapi import EmbeddedApi
@@ -39,7 +40,8 @@ WARM_S = 60.0
 RSS_GROWTH = 1.25
 RSS_SLACK_MIB = 8.0
 FDS_SLACK = 8
-FDS_MEASURES = 6
+CONNECTIONS_MOST = CONNECTION_LIMIT + 8
+"""The pool of connections to the API server is bounded; beside it, whoever reads metrics."""
 TASKS_SLACK = 24
 """Requests that are under way in the instant of the measurement."""
 MEASURE_S = 5.0
@@ -77,7 +79,6 @@ class Soak:
         self.operator = Operator(cluster, self.world, watchful=self._watchful)
         self.converged_s: list[float] = []
         self._lives: dict[int, tuple[str, float, Usage, Usage, float]] = {}
-        self._fds: dict[int, deque[int]] = {}
         self._measured_s = 0.0
         self._watch: Watch | None = None
 
@@ -164,10 +165,6 @@ class Soak:
                 _, born_s, first, _, _ = self._lives.get(node.pid, (name, at_s, usage, usage, at_s))
                 first = usage if at_s - born_s < WARM_S else first
                 self._lives[node.pid] = (name, born_s, first, usage, at_s)
-                # Connections to the API server stay open for 15 s after a burst of writes (aiohttp keeps them): the fewest are what lasts.
-                fewest = self._fds.setdefault(node.pid, deque(maxlen=FDS_MEASURES))
-                fewest.append(usage.fds)
-                usage.fds = min(fewest)
 
     def _context(self) -> list[str]:
         return ["the last operations:", *list(self.operator.last)]
@@ -178,14 +175,18 @@ class Soak:
         """Judge memory and give everything away."""
         lives = [
             Life(
-                node=name, pid=first.pid, age_s=at_s - born_s, rss_mib=(first.rss_mib, last.rss_mib), fds=(first.fds, last.fds),
-                threads=(first.threads, last.threads), tasks=(first.tasks, last.tasks), cpu_s=last.cpu_s,
+                node=name, pid=first.pid, age_s=at_s - born_s, rss_mib=(first.rss_mib, last.rss_mib), fds=(first.fds, last.fds), cpu_s=last.cpu_s,
+                connections=(first.connections, last.connections), threads=(first.threads, last.threads), tasks=(first.tasks, last.tasks),
             )
             for name, born_s, first, last, at_s in self._lives.values()
             if at_s - born_s > 2 * MEASURE_S
         ]  # fmt: skip
         for life in lives:
-            more = life.fds[1] > life.fds[0] + FDS_SLACK or life.tasks[1] > life.tasks[0] + TASKS_SLACK
+            more = (
+                life.fds[1] > life.fds[0] + FDS_SLACK
+                or life.connections[1] > CONNECTIONS_MOST
+                or life.tasks[1] > life.tasks[0] + TASKS_SLACK
+            )
             if life.age_s > FLAT_AFTER_S and (more or life.rss_mib[1] > life.rss_mib[0] * RSS_GROWTH + RSS_SLACK_MIB):
                 self.violations.add("flat", f"the daemon of {life.node} grew: {life}", at_s=now())
         return Result(

@@ -55,6 +55,21 @@ def test_i7_what_was_bound_for_a_former_service_does_not_count_for_the_new_one(s
     assert stage.found == ["I7"]
 
 
+def test_i7_what_may_have_been_bound_between_two_looks_is_no_violation(stage: Stage) -> None:
+    stage.create(1.0)
+    stage.kernel("n1", VIP, at_s=1.1)
+    stage.delete(1.12)
+    stage.create(1.14, uid="u2")
+    stage.kernel("n1", at_s=1.2)
+    stage.claims.services([service("u2", VIP)], at_s=1.3)
+    stage.claims.judge(1.3 + JUDGE_AFTER_S)
+    assert stage.found == []
+    stage.create(2.0, uid="u3")
+    stage.claims.services([service("u3", VIP)], at_s=2.1)
+    stage.claims.judge(2.1 + JUDGE_AFTER_S)
+    assert stage.found == ["I7"]
+
+
 def test_i7_an_event_is_held_to_the_node_that_it_names(stage: Stage) -> None:
     stage.create(1.0)
     stage.kernel("n1", VIP, at_s=1.1)
