@@ -175,8 +175,9 @@ class Soak:
         """Judge memory and give everything away."""
         lives = [
             Life(
-                node=name, pid=first.pid, age_s=at_s - born_s, rss_mib=(first.rss_mib, last.rss_mib), fds=(first.fds, last.fds), cpu_s=last.cpu_s,
+                node=name, pid=first.pid, age_s=at_s - born_s, rss_mib=(first.rss_mib, last.rss_mib), fds=(first.fds, last.fds),
                 connections=(first.connections, last.connections), threads=(first.threads, last.threads), tasks=(first.tasks, last.tasks),
+                cpu_s=last.cpu_s,
             )
             for name, born_s, first, last, at_s in self._lives.values()
             if at_s - born_s > 2 * MEASURE_S

@@ -132,6 +132,6 @@ class Usage:
         # proc_pid_net(5): inode of each TCP socket of the namespace.
         tcp = {f"socket:[{line.split()[9]}]" for name in ("tcp", "tcp6") for line in (root / "net" / name).read_text().splitlines()[1:]}
         self.connections = len(held & tcp)
-        """With the API server, and who reads metrics. A few requests a second keep those open that a burst needed (aiohttp uses them in turn)."""
+        """With the API server, and who reads metrics. A few requests a second keep open what a burst needed (aiohttp uses them in turn)."""
         self.fds = len(held - tcp)
         self.cpu_s = sum(map(int, (root / "stat").read_text().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
