@@ -13,7 +13,7 @@ from kvip.core.annotations import SCHEMA
 from kvip.kube_vip_flags import BY_VARIABLE
 from kvip.metric_reference import described
 from kvip.options import OPTIONS
-from tests.unit.docs.pages import DOCS, PAGES, README, ROOT, WRITTEN, blocks, code, label, spans
+from tests.unit.docs.pages import DOCS, PAGES, ROOT, WRITTEN, code, label, spans
 
 SOURCES = {
     ring: "\n".join(path.read_text() for path in sorted((ROOT / ring).rglob("*.py"))) for ring in ("kvip", "kvip/core", "kvip/daemon")
@@ -157,22 +157,3 @@ def test_messages_that_the_page_quotes_are_kvips():
         pieces = [piece.strip() for piece in re.split(r"\.\.\.|80/TCP|node\.kubernetes\.io/\S+|SETTING:", message)]
         longest = max(pieces, key=len)
         assert longest in everything, message
-
-
-# Figures that stand twice
-
-
-def test_what_the_readme_shows_of_the_faults_is_what_the_page_has():
-    page = (DOCS / "faults.md").read_text()
-    rows = [line for line in README.read_text().splitlines() if line.startswith("| ") and " / " in line]
-    assert len(rows) > 4
-    assert [row for row in rows if row not in page.splitlines()] == []
-    count = len(re.findall(r"^\| .* \| 0\.00 / 0\.00 \|", page, re.MULTILINE))
-    assert f"All {count} faults" in README.read_text()
-
-
-def test_what_pages_show_of_status_and_explain_is_what_the_commands_print():
-    transcripts = (DOCS / "transcripts.md").read_text()
-    shown = [block for page in WRITTEN for block in blocks(page) if re.match(r"\$ kvip (status|explain)\b", block)]
-    assert shown
-    assert [block for block in shown if block not in transcripts] == []
