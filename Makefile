@@ -111,7 +111,7 @@ $(VENV)/.site: $(READY)
 
 site: $(VENV)/.site ## the documents as a site, in build/site
 	rm -rf build/site
-	$(BIN)/zensical build --config-file mkdocs.yml --clean
+	$(BIN)/zensical build --config-file mkdocs.yml --clean --strict
 	cp -r deploy build/site/
 	@echo '<!doctype html><meta charset="utf-8"><title>kvip</title><meta http-equiv="refresh" content="0; url=docs/index.html">' > build/site/index.html
 

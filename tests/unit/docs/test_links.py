@@ -52,6 +52,7 @@ def test_the_site_is_built_where_git_ignores_it_and_beside_deploy():
 
 def test_nothing_is_fetched_from_elsewhere_when_a_page_is_read():
     assert SITE["theme"]["font"] is False
+    assert SITE["plugins"] == ["search"], "offline, for one, loads a script for the search"
     assert not {"extra_css", "extra_javascript"} & set(SITE)
     for page in PAGES:
         assert not [line for line in prose(page).splitlines() if "](http" in line and "![" in line], label(page)

@@ -29,6 +29,7 @@ OF_OTHERS = {
     "kube-ipvs0": "kube-proxy's NIC",
     "kvip-cluster": "a Lease",
     "--iface": "of flannel",
+    "--set": "of helm",
 }
 SHOWN = {"held-elsewhere", "conflict-over", "api-back"}
 """Words of the state view, which tests/unit/docs/test_transcripts.py and tests/unit/observe hold to the code."""
@@ -36,7 +37,7 @@ EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=label)
 WRITTEN_PAGES = pytest.mark.parametrize("page", WRITTEN, ids=label)
 
 _TYPED = re.compile(r"(?:^\s*(?:\$ |mend  |kubectl )?|-- |\| )kvip ([a-z][a-z-]*)\b(?!:)(.*)|/kvip:\d\S* ([a-z][a-z-]*)(.*)")
-_FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+_FLAG = re.compile(r"(?<![\w-])--[A-Za-z][A-Za-z0-9-]*")
 
 
 def typed(page):
