@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    := unshare -n -m $(BIN)/python
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check unit netns scenario soak soak-short upgrade test-real faults-real faults docs mutants page transcripts assets bench bench-all wheels helm image image-lab test-deploy manifests clean preflight
+.PHONY: help demo test check unit netns scenario soak soak-short upgrade test-real faults-real faults docs mutants page transcripts assets bench bench-all wheels helm image image-lab test-deploy manifests site clean preflight
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,16 @@ test-deploy: image-lab helm $(READY) ## the image as a node, the chart and the k
 
 manifests: $(READY) ## write what kvip determines of deploy/
 	@$(BIN)/python -m lab.manifests
+
+$(VENV)/.site: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[docs]'
+	@touch $@
+
+site: $(VENV)/.site ## the documents as a site, in build/site
+	rm -rf build/site
+	$(BIN)/zensical build --config-file mkdocs.yml --clean --strict
+	cp -r deploy build/site/
+	@echo '<!doctype html><meta charset="utf-8"><title>kvip</title><meta http-equiv="refresh" content="0; url=docs/index.html">' > build/site/index.html
 
 clean: ## remove what was built here
 	rm -rf $(VENV) build dist *.egg-info kvip/_arp.c kvip/*.so

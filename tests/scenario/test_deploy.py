@@ -91,7 +91,7 @@ def test_chart_is_accepted_and_enough(cluster: Cluster, real: RealApi, tmp_path:
 
 
 def test_helm_installs_upgrades_and_uninstalls(cluster: Cluster, real: RealApi) -> None:
-    """The commands of docs/install.md: the release's objects come, change and go with it."""
+    """The commands of docs/operate.md and docs/install.md: the release's objects come, change and go with it."""
     if helm.find_helm() is None:
         pytest.skip(helm.NO_HELM)
     at = ("--namespace", "kube-system", "--kubeconfig", str(real.admin_kubeconfig))
@@ -120,9 +120,9 @@ def test_without_a_right_the_daemon_is_refused_and_says_so(cluster: Cluster, rea
 
 
 def test_the_sweep_of_the_guide_may_what_a_sweep_needs(cluster: Cluster, real: RealApi) -> None:
-    """docs/install.md sweeps each node by `kubectl debug`: on the node's network, with what addresses and nf_tables ask for."""
+    """docs/operate.md sweeps each node by `kubectl debug`: on the node's network, with what addresses and nf_tables ask for."""
     command = next(
-        line for line in (DEPLOY.parent / "docs" / "install.md").read_text().splitlines() if line.lstrip().startswith("kubectl debug")
+        line for line in (DEPLOY.parent / "docs" / "operate.md").read_text().splitlines() if line.lstrip().startswith("kubectl debug $node")
     )
     given = command.replace("$node", "node/n1").replace("--attach ", "").split()[1:]
     real.kubectl(*given)

@@ -26,9 +26,3 @@ def test_every_field_is_documented_and_every_documented_field_exists(kind):
     section = re.search(rf"^### `{kind.__name__}`.*?$(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE)
     assert section, f"docs/status.md has no section for {kind.__name__}"
     assert re.findall(r"^\| `(\w+)` \|", section[1], re.MULTILINE) == [field.name for field in msgspec.structs.fields(kind)]
-
-
-def test_what_the_readme_shows_is_one_of_them():
-    shown = re.search(r"```\n(\$ kvip explain .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert shown
-    assert shown[1] in transcripts.PAGE.read_text()
