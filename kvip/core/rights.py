@@ -28,19 +28,20 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     verbs: tuple[str, ...]
 
 
-_READ = ("get", "list", "watch")
-_EVENTS = Rule(resources=("events",), verbs=("create", "patch"))
+_FOLLOW = ("list", "watch")
+"""What an informer asks for; only Leases are read one by one."""
+_EVENTS = Rule(resources=("events",), verbs=("create",))
 _OF_NODES = "default"
-_LEASES = Rule(group="coordination.k8s.io", resources=("leases",), verbs=(*_READ, "create", "update"))
+_LEASES = Rule(group="coordination.k8s.io", resources=("leases",), verbs=("get", *_FOLLOW, "create", "update"))
 
 
 def rules_for(settings: Settings) -> Mapping[str, tuple[Rule, ...]]:
     """The rules by the namespace where they hold; `EVERYWHERE` comes first."""
     served = settings.served_namespaces
-    local: dict[str, list[Rule]] = {EVERYWHERE: [Rule(resources=("nodes",), verbs=_READ)]}
+    local: dict[str, list[Rule]] = {EVERYWHERE: [Rule(resources=("nodes",), verbs=_FOLLOW)]}
     # What is watched is read: one namespace, or all.
     local.setdefault(settings.watched_namespace, []).extend(
-        (Rule(resources=("services",), verbs=_READ), Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=_READ))
+        (Rule(resources=("services",), verbs=_FOLLOW), Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=_FOLLOW))
     )
     for namespace in served or (EVERYWHERE,):
         if not settings.disable_service_updates:

@@ -32,10 +32,10 @@
 {{- define "kvip.rules.read" -}}
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 {{- end }}
 
 {{/* What it writes of them; begins with a new line where it is not empty. */}}
@@ -56,7 +56,7 @@
 {{- define "kvip.rules.events" -}}
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
 
 {{- define "kvip.rules.leases" -}}
