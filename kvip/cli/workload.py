@@ -1,15 +1,18 @@
 """The DaemonSet or static Pod that runs the daemon with given settings, as data.
 
-Input: settings that were checked, and the variables that say them. Output: objects of the Kubernetes API. Pure.
+Input: settings that were checked, and the variables that say them. Output: objects of the Kubernetes API; ConfigError for settings that no
+Pod can have. Pure.
 """
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from typing import Any
 
-from kvip.checks import parse_listen
+from kvip.checks import parse_listen, shown
 from kvip.core.rights import NAME
+from kvip.errors import ConfigError
 from kvip.settings import Settings
 
 Json = dict[str, Any]
@@ -17,6 +20,7 @@ Json = dict[str, Any]
 STATIC_KUBECONFIG = "/etc/kubernetes/admin.conf"
 """Where kubeadm leaves one: a static Pod has no service account (kubelet creates it without the API server)."""
 _LABEL = "app.kubernetes.io/name"
+_SHARED = ("/var/run", "/var/lib", "/var/tmp", "/var/log")
 _UNSPECIFIED = ("0.0.0.0", "::")
 _GRACE_S = 10
 """SIGTERM lets go of everything within 2.7 s (`kvip.daemon.stopping`), then the process ends itself."""
@@ -51,9 +55,37 @@ def static_pod(settings: Settings, variables: Mapping[str, str], *, image: str, 
     }
 
 
+def socket_folder(settings: Settings) -> str:
+    """The folder of the host that the socket needs beside the state's; "" = none.
+
+    Raises ConfigError for a folder that many programs use: the Pod would have all of it.
+    """
+    if not settings.socket:
+        return ""
+    state, folder = _plain(settings.state_dir), posixpath.dirname(_plain(settings.socket))
+    if f"{folder}/".startswith(f"{state.rstrip('/')}/"):
+        return ""
+    if folder.count("/") < 2 or folder in _SHARED:
+        name = posixpath.basename(settings.socket)
+        problem = (
+            f"{shown(settings.socket)} lies in {folder}, which the Pod would have to mount whole, with what other programs have there; "
+            f"give it a folder of its own, such as {folder.rstrip('/')}/kvip-socket/{name}, or one in state-dir {settings.state_dir}"
+        )
+        raise ConfigError("socket", problem, source="flag --socket")
+    return folder
+
+
+def _plain(path: str) -> str:
+    """An absolute path without what does nothing in it. POSIX leaves two slashes at the beginning open; Linux takes them for one."""
+    return f"/{posixpath.normpath(path).lstrip('/')}"
+
+
 def _pod_spec(settings: Settings, variables: Mapping[str, str], *, image: str, kubeconfig: str) -> Json:
     mounts: list[Json] = [{"name": "state", "mountPath": settings.state_dir}]
     volumes: list[Json] = [{"name": "state", "hostPath": {"path": settings.state_dir, "type": "DirectoryOrCreate"}}]
+    if folder := socket_folder(settings):
+        mounts.append({"name": "socket", "mountPath": folder})
+        volumes.append({"name": "socket", "hostPath": {"path": folder, "type": "DirectoryOrCreate"}})
     if kubeconfig:
         # The Kubernetes client writes certificates that a kubeconfig holds to files in /tmp.
         mounts += [{"name": "kubeconfig", "mountPath": kubeconfig, "readOnly": True}, {"name": "tmp", "mountPath": "/tmp"}]

@@ -14,7 +14,7 @@ SAMPLES = {"text": "eth7", "switch": "true", "number": "2", "integer": "100"}
 OVERRIDES = {
     "allow-cidr": "192.0.2.0/24",
     "kubeconfig": "/etc/kube.conf", "metrics-address": "127.0.0.1:9", "lease-duration": "20", "state-dir": "/var/kvip", "members": "n1",
-    "socket": "/run/x", "stray-ranges": "10.0.0.0/8", "retry-period": "1.5", "election": "global", "health-check-port": "10256",
+    "socket": "/run/x/s", "stray-ranges": "10.0.0.0/8", "retry-period": "1.5", "election": "global", "health-check-port": "10256",
 }  # fmt: skip
 
 
@@ -73,6 +73,37 @@ def test_namespace_and_state_dir_are_where_the_objects_are(capsys):
     assert container(item)[1]["volumeMounts"] == [{"name": "state", "mountPath": "/var/lib/kvip"}]
 
 
+def mounted(item):
+    spec, main = container(item)
+    paths = {volume["name"]: volume["hostPath"] for volume in spec["volumes"] if "hostPath" in volume}
+    return {mount["mountPath"]: paths.get(mount["name"], {}).get("path") for mount in main["volumeMounts"]}
+
+
+@pytest.mark.parametrize("kind", ["daemonset", "static-pod"])
+@pytest.mark.parametrize("socket", ["/run/kvip-socket/kvip.sock", "/tmp/kvip/s", "/run/kvipx/s", "//run//x/../y/s"])
+def test_the_folder_of_a_socket_elsewhere_is_the_host_s(capsys, kind, socket):
+    (item,) = printed(capsys, kind, "--socket", socket)
+    folder = {"//run//x/../y/s": "/run/y"}.get(socket, socket.rpartition("/")[0])
+    assert mounted(item)[folder] == folder
+    assert len(mounted(item)) == (2 if kind == "daemonset" else 4)
+
+
+@pytest.mark.parametrize("socket", ["/run/kvip/s", "/run/kvip/a/s", "off", "/run//kvip/s"])
+def test_a_socket_in_the_state_s_folder_or_none_needs_no_other(capsys, socket):
+    (item,) = printed(capsys, "daemonset", "--socket", socket)
+    assert mounted(item) == {"/run/kvip": "/run/kvip"}
+
+
+@pytest.mark.parametrize("socket", ["/kvip.sock", "/run/kvip.sock", "/var/run/kvip.sock", "/tmp/kvip.sock", "/run/kvip/../kvip.sock"])
+def test_a_socket_for_which_a_folder_of_all_programs_would_be_mounted_is_refused(capsys, socket):
+    assert command(["manifest", "daemonset", "--socket", socket]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert repr(socket) in shown.err
+    assert "folder of its own, such as /" in shown.err
+    assert command(["manifest", "rbac", "--socket", socket]) == 0
+
+
 @pytest.mark.parametrize(("address", "probed"), [("127.0.0.1:9", "127.0.0.1"), ("0.0.0.0:9", None), ("[::]:9", None), (":9", None)])
 def test_probes_go_where_the_daemon_listens(capsys, address, probed):
     (item,) = printed(capsys, "daemonset", "--metrics-address", address)
@@ -122,13 +153,13 @@ def test_rbac_grants_the_daemonsets_account_the_rules(capsys):
     assert container(item)[0]["serviceAccountName"] == account["metadata"]["name"]
 
 
-READ = ("get", "list", "watch")
-LEASES = Rule(group="coordination.k8s.io", resources=("leases",), verbs=(*READ, "create", "update"))
-EVENTS = Rule(resources=("events",), verbs=("create", "patch"))
-NODES = Rule(resources=("nodes",), verbs=READ)
+FOLLOW = ("list", "watch")
+LEASES = Rule(group="coordination.k8s.io", resources=("leases",), verbs=("get", *FOLLOW, "create", "update"))
+EVENTS = Rule(resources=("events",), verbs=("create",))
+NODES = Rule(resources=("nodes",), verbs=FOLLOW)
 SERVICES = (
-    Rule(resources=("services",), verbs=READ),
-    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=READ),
+    Rule(resources=("services",), verbs=FOLLOW),
+    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=FOLLOW),
     Rule(resources=("services/status",), verbs=("patch",)),
 )
 PATCH_SERVICES = Rule(resources=("services",), verbs=("patch",))

@@ -35,6 +35,9 @@ CASES = {
     "some addresses": ("kube-system", {"allow-cidr": "192.0.2.0/24,2001:db8::/64"}),
     "numbers": ("kube-system", {"lease-duration": 1000, "frame-rate": 1_000_000, "retry-period": 1.5, "renew-deadline": 100}),
     "a folder": ("kube-system", {"state-dir": "/var/lib/kvip", "interface": "eth0"}),
+    "a socket in a folder of its own": ("kube-system", {"socket": "/run/kvip-socket/kvip.sock"}),
+    "a socket in a folder of the state": ("kube-system", {"socket": "/var/lib/kvip//a/kvip.sock", "state-dir": "/var/lib/kvip/"}),
+    "no socket": ("kube-system", {"socket": "off"}),
     "listens on one address": ("kube-system", {"metrics-address": "127.0.0.1:9"}),
     "listens on one IPv6 address": ("kube-system", {"metrics-address": "[fd00::1]:9"}),
     "listens on every IPv6 address": ("kube-system", {"metrics-address": "[::]:9"}),
@@ -143,6 +146,7 @@ def test_metrics_that_nobody_reaches_are_not_scraped(address, what):
         ({"election": "raft"}, "election"),
         ({"node-name": "n1"}, "node-name"),
         ({"probe": "yes"}, "probe"),
+        ({"socket": "/run/kvip.sock"}, "folder of its own"),
     ],
 )
 def test_a_setting_that_is_none_is_refused_by_its_name(settings, named):
