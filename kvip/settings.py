@@ -152,8 +152,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     socket: Annotated[
         str,
         _meta(
-            "Path of the unix socket (mode 0600) where `kvip status` and `kvip explain` read what this daemon knows and does; `off` for "
-            "none.",
+            "Path of the unix socket (mode 0600) where `kvip status` and `kvip explain` read what this daemon knows and does, and "
+            "`kvip announce` asks for a burst; `off` for none.",
             shown_default="`kvip.sock` in `state-dir`",
         ),
     ] = ""

@@ -1,4 +1,4 @@
-"""Asks the daemon on this host for what it knows and does, over its unix socket.
+"""Asks the daemon on this host for what it knows and does, or to announce VIPs anew, over its unix socket.
 
 Input: the socket's path. Output: documents of `kvip.observe`. It must not need the Kubernetes client, nor more rights than the socket asks.
 """
@@ -15,12 +15,13 @@ from urllib.parse import quote
 import msgspec
 
 from kvip.errors import UNREADABLE, KvipError
+from kvip.observe.bursts import BurstOrder, BurstView
 from kvip.observe.explaining import Explanation
 from kvip.observe.state import StateView
 from kvip.options import OPTIONS
 from kvip.settings import SOCKET_NAME
 
-T = TypeVar("T", StateView, Explanation)
+T = TypeVar("T", StateView, Explanation, BurstView)
 
 DEADLINE_S = 5.0
 LARGEST_BYTES = 256 << 20
@@ -48,14 +49,24 @@ def explanation(path: str, service: str) -> Explanation:
     return _decode(ask(path, f"/explain?service={quote(service, safe='')}"), Explanation)
 
 
-def ask(path: str, target: str) -> bytes:
-    """The JSON document at `target`."""
+def begin_burst(path: str, order: BurstOrder) -> BurstView:
+    """Have VIPs announced anew, as far as the daemon holds them. Raises as `state`."""
+    return _decode(ask(path, "/announce", order=msgspec.json.encode(order)), BurstView)
+
+
+def burst(path: str, name: str) -> BurstView:
+    """How far a burst is. Raises as `state`."""
+    return _decode(ask(path, f"/announce?id={quote(name, safe='')}"), BurstView)
+
+
+def ask(path: str, target: str, *, order: bytes | None = None) -> bytes:
+    """The JSON document at `target`, or the answer to an order."""
     connection = http.client.HTTPConnection("localhost", timeout=DEADLINE_S)
     try:
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         connection.sock.settimeout(DEADLINE_S)
         connection.sock.connect(path)
-        connection.request("GET", target, headers={"Connection": "close"})
+        connection.request("GET" if order is None else "POST", target, body=order, headers={"Connection": "close"})
         response = connection.getresponse()
         body = response.read(LARGEST_BYTES)
     except (OSError, http.client.HTTPException) as error:

@@ -50,12 +50,19 @@ def _doctor(argv: Sequence[str]) -> int:
     return doctor.main(argv)
 
 
+def _announce(argv: Sequence[str]) -> int:
+    from kvip.cli import announce
+
+    return announce.main(argv)
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "manager": (_manager, "run the daemon: hold and announce the VIPs of LoadBalancer Services"),
     "manifest": (_manifest, "print a DaemonSet, a static Pod or the rights for the settings, as YAML"),
     "status": (_status, "show who holds which VIP, on this node or in the whole cluster"),
     "explain": (_explain, "show why a Service has its VIPs, or has not"),
     "doctor": (_doctor, "say what of this host or the cluster is not as kvip needs it, and the command that mends it"),
+    "announce": (_announce, "announce the VIPs that this node holds anew, in a burst"),
     "sweep": (_sweep, "remove what kvip, or another daemon, left on this host"),
 }
 
@@ -66,13 +73,16 @@ def usage() -> str:
     lines = [f"  {command:10} {text}" for command, (_, text) in COMMANDS.items()]
     return "\n".join(
         [
+            "kvip announces the virtual IPs (VIPs) of Kubernetes LoadBalancer Services on a layer-2 network.",
+            "",
             f"usage: {name} COMMAND [options]",
             f"       {name} --version",
             "",
             "commands:",
             *lines,
             "",
-            f"{name} COMMAND --help lists a command's options.",
+            f"{name} COMMAND --help lists a command's options. To begin with: {name} doctor on a node, then {name} manifest daemonset;",
+            f"{name} status and {name} explain NAMESPACE/SERVICE once it runs.",
         ]
     )
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 from kvip.cli import served
 from kvip.cli.known_vips import Owners, from_journal
+from kvip.cli.progress import Progress
 from kvip.cli.rows import Row, as_json, as_table
 from kvip.cli.sweeper import Request, Sweeper
 from kvip.core.sweeping import Also, parse_also, parse_vips
@@ -74,9 +75,11 @@ def _sweep(options: argparse.Namespace, also: Also) -> int:
     )
     with AddressSocket() as addresses:
         host = asyncio.run(read_host(addresses))
-        sweeper = Sweeper(request, host, addresses)
+        progress = Progress("adopting" if options.adopt else "sweeping", "addresses")
+        sweeper = Sweeper(request, host, addresses, on_progress=progress.at)
         try:
-            sweeper.run()
+            with progress:
+                sweeper.run()
         except KvipError:
             _show(sweeper.rows, options)
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -16,6 +16,7 @@ from kvip.cli.rows import Row
 from kvip.core.doctor.kernel import keeps_marks
 from kvip.core.model import Address, Vip
 from kvip.core.sweeping import KUBE_VIP_IPTABLES, OWN_TABLES, Also, Host, judge_adoption, judge_named, leftovers, taken_along
+from kvip.daemon.binding import slices
 from kvip.errors import NetlinkError, SwitchError
 from kvip.kernel import foreign_rules
 from kvip.kernel.batches import AddressOp, AddressSocket, OpResult, vip_address
@@ -43,10 +44,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 class Sweeper:
     """One sweep. `rows` grows as things are done."""
 
-    def __init__(self, request: Request, host: Host, addresses: AddressSocket) -> None:
+    def __init__(
+        self, request: Request, host: Host, addresses: AddressSocket, *, on_progress: Callable[[int, int], None] = lambda *_: None
+    ) -> None:
+        """`on_progress` hears how many addresses were dealt with, and of how many."""
         self._request = request
         self._host = host
         self._addresses = addresses
+        self._on_progress = on_progress
+        self._handled = self._targets = 0
         self._named: dict[tuple[str, int, int], Address] = {}
         self.rows: list[Row] = []
 
@@ -93,9 +99,18 @@ class Sweeper:
                 self._address(address, "remove", "would be removed")
             else:
                 targets.append(address)
-        for result in self._addresses.apply([AddressOp(kind="delete", address=address) for address in targets]):
+        for result in self._apply([AddressOp(kind="delete", address=address) for address in targets]):
             problem = "" if result.gone else _refused(result)
             self._address(result.operation.address, "remove", f"not removed: {problem}" if problem else "removed", ok=not problem)
+
+    def _apply(self, operations: Sequence[AddressOp]) -> Iterator[OpResult]:
+        """The results, a slice of kernel work at a time."""
+        self._targets += len(operations)
+        for part in slices(operations):
+            self._on_progress(self._handled, self._targets)
+            yield from self._addresses.apply(part)
+            self._handled += len(part)
+            self._on_progress(self._handled, self._targets)
 
     def _remove_latecomers(self) -> list[Address]:
         """Marked addresses that someone added meanwhile go as well; returns those that are left in the end."""
@@ -137,7 +152,7 @@ class Sweeper:
             AddressOp(kind="replace", address=vip_address(address.ip, address.index, valid_s=valid_s, label=address.label))
             for address in targets
         ]
-        for address, result in zip(targets, self._addresses.apply(operations), strict=True):
+        for address, result in zip(targets, self._apply(operations), strict=True):
             problem = _not_adopted(result)
             text = f"not adopted: {problem}" if problem else f"adopted: marked, valid for {valid_s} s unless kvip refreshes it"
             self._address(address, "adopt", text, ok=not problem)

@@ -9,6 +9,8 @@ from enum import IntEnum
 
 BURST_OFFSETS_S = (0.0, 1.1, 2.2, 4.4)
 """Linux ignores a neighbour update within 1 s of the last one (locktime, net/core/neighbour.c), so rounds are > 1 s apart."""
+ROUND_GAP_S = 1.1
+"""Between the rounds of a burst that somebody asked for, and before the next round of one that is late."""
 
 
 class Priority(IntEnum):
@@ -19,24 +21,31 @@ class Priority(IntEnum):
     REFRESH = 2
 
 
-def round_due(started_at: float, number: int, *, refresh_s: float, jitter: float) -> float | None:
+def even_offsets_s(rounds: int) -> tuple[float, ...]:
+    """When each of so many rounds is due, from the start of their burst."""
+    return tuple(number * ROUND_GAP_S for number in range(rounds))
+
+
+def round_due(
+    started_at: float, number: int, *, refresh_s: float, jitter: float, offsets_s: tuple[float, ...] = BURST_OFFSETS_S
+) -> float | None:
     """When round `number` (0-based) of an announcement started at `started_at` is due; None = no further round.
 
     `jitter` in [0, 1) spreads the refreshes of many VIPs over the interval: the first one falls between half and
-    the whole of `refresh_s` after the burst. `refresh_s` 0 = no refresh.
+    the whole of `refresh_s` after the burst. `refresh_s` 0 = no refresh. `offsets_s`: of the rounds of the burst.
     """
-    if number < len(BURST_OFFSETS_S):
-        return started_at + BURST_OFFSETS_S[number]
+    if number < len(offsets_s):
+        return started_at + offsets_s[number]
     if refresh_s <= 0:
         return None
-    return started_at + BURST_OFFSETS_S[-1] + (number - len(BURST_OFFSETS_S) + 0.5 + jitter / 2) * refresh_s
+    return started_at + offsets_s[-1] + (number - len(offsets_s) + 0.5 + jitter / 2) * refresh_s
 
 
-def priority_of(number: int) -> Priority:
-    """The priority of a round by its number."""
-    if number == 0:
+def priority_of(number: int, *, rounds: int = len(BURST_OFFSETS_S), fresh: bool = True) -> Priority:
+    """The priority of a round by its number. `rounds`: of its burst. `fresh`: nothing of the VIP left before that burst."""
+    if number == 0 and fresh:
         return Priority.TAKE_OVER
-    return Priority.REPEAT if number < len(BURST_OFFSETS_S) else Priority.REFRESH
+    return Priority.REPEAT if number < rounds else Priority.REFRESH
 
 
 class TokenBucket:

@@ -16,7 +16,7 @@ from itertools import islice
 from kvip import metrics
 from kvip.clock import Clock
 from kvip.core.model import IfIndex, Link, Vip, is_ipv6
-from kvip.core.schedule import BURST_OFFSETS_S, Priority, TokenBucket, priority_of, round_due
+from kvip.core.schedule import BURST_OFFSETS_S, ROUND_GAP_S, Priority, TokenBucket, even_offsets_s, priority_of, round_due
 from kvip.daemon.supervision import Heartbeats
 from kvip.errors import AnnounceError
 from kvip.kernel.packet import PacketSocket, build_round
@@ -28,19 +28,22 @@ RETRY_DELAY_S = 0.01
 IDLE_BEAT_S = 1.0
 
 
-class _Announcement:
-    """One VIP's announcement: where, since when, and which round comes next."""
+class Announcement:
+    """One VIP's announcement: where, since when, and which round comes next; `number` rounds have left since it was started."""
 
-    __slots__ = ("due", "index", "jitter", "last_at", "number", "reported", "started_at", "vip")
+    __slots__ = ("due", "fresh", "index", "jitter", "last_at", "number", "offsets_s", "reported", "started_at", "vip")
 
-    def __init__(self, vip: Vip, index: IfIndex, *, started_at: float) -> None:
+    def __init__(self, vip: Vip, index: IfIndex, *, started_at: float, offsets_s: tuple[float, ...] = BURST_OFFSETS_S) -> None:
         self.vip = vip
         self.index = index
         self.started_at = started_at
+        self.offsets_s = offsets_s
         self.number = 0
         self.last_at: float | None = None
         self.due = started_at
         self.jitter = random.random()
+        self.fresh = True
+        """Nothing of the VIP has left before, so that its first round goes before all others."""
         self.reported = False
 
 
@@ -74,9 +77,9 @@ class Announcer:
         self._refresh_s = refresh_s
         self._rate_pps = rate_pps
         self._burst = burst
-        self._active: dict[Vip, _Announcement] = {}
-        self._due: list[tuple[float, int, _Announcement]] = []
-        self._ready: dict[IfIndex, tuple[dict[Vip, _Announcement], ...]] = {}
+        self._active: dict[Vip, Announcement] = {}
+        self._due: list[tuple[float, int, Announcement]] = []
+        self._ready: dict[IfIndex, tuple[dict[Vip, Announcement], ...]] = {}
         self._sockets: dict[IfIndex, PacketSocket] = {}
         self._buckets: dict[IfIndex, TokenBucket] = {}
         self._count = 0
@@ -85,10 +88,30 @@ class Announcer:
 
     def start(self, vip: Vip, link: Link) -> None:
         """Begin a burst for a VIP that was bound just now; the first round is due at once."""
-        item = _Announcement(vip, link.index, started_at=self._clock.now())
+        item = Announcement(vip, link.index, started_at=self._clock.now())
         self._active[vip] = item
         self._push(item, item.started_at)
         self._wake.set()
+
+    def again(self, vip: Vip, *, rounds: int) -> Announcement | None:
+        """Announce anew, in a burst of this many rounds, a VIP that is announced already; None = it is not, from here.
+
+        What is more urgent goes first, and a burst that is under way loses no round by it."""
+        before = self._active.get(vip)
+        if before is None:
+            return None
+        left = len(before.offsets_s) - before.number
+        item = Announcement(vip, before.index, started_at=self._clock.now(), offsets_s=even_offsets_s(max(rounds, left)))
+        item.fresh = before.fresh and before.number == 0
+        item.reported, item.last_at = before.reported, before.last_at
+        self._active[vip] = item
+        self._push(item, item.started_at)
+        self._wake.set()
+        return item
+
+    def under_way(self, item: Announcement) -> bool:
+        """Is this still the VIP's announcement? Not when it was stopped, or began anew."""
+        return self._active.get(item.vip) is item
 
     def stop(self, vip: Vip) -> None:
         """No further frame for this VIP."""
@@ -137,7 +160,7 @@ class Announcer:
 
     # -- one turn ----------------------------------------------------------------------------------------------------
 
-    def _push(self, item: _Announcement, due: float) -> None:
+    def _push(self, item: Announcement, due: float) -> None:
         self._count += 1
         item.due = due
         heapq.heappush(self._due, (due, self._count, item))
@@ -149,7 +172,7 @@ class Announcer:
             item = heapq.heappop(self._due)[2]
             if self._active.get(item.vip) is item:
                 queues = self._ready.setdefault(item.index, tuple({} for _ in Priority))
-                queues[priority_of(item.number)][item.vip] = item
+                queues[priority_of(item.number, rounds=len(item.offsets_s), fresh=item.fresh)][item.vip] = item
         pause_s = self._due[0][0] - now if self._due else IDLE_BEAT_S
         waiting = 0
         self._rush(sum(len(queues[Priority.TAKE_OVER]) for queues in self._ready.values()))
@@ -159,7 +182,7 @@ class Announcer:
         metrics.frames_waiting.set(waiting)
         return pause_s
 
-    def _send_some(self, index: IfIndex, queues: tuple[dict[Vip, _Announcement], ...], now: float) -> float:
+    def _send_some(self, index: IfIndex, queues: tuple[dict[Vip, Announcement], ...], now: float) -> float:
         priority = next((p for p in Priority if queues[p]), None)
         if priority is None:
             return IDLE_BEAT_S
@@ -168,7 +191,7 @@ class Announcer:
         if bucket is None:
             bucket = self._buckets[index] = TokenBucket(rate_pps=self._rate_pps, burst=self._burst, now=now)
         tokens = min(bucket.available(now), BATCH_FRAMES)
-        chosen: list[_Announcement] = []
+        chosen: list[Announcement] = []
         frames = 0
         for vip, item in list(islice(queue.items(), BATCH_FRAMES)):
             if self._active.get(vip) is not item:
@@ -184,7 +207,7 @@ class Announcer:
         return self._send(index, queue, chosen, bucket, priority)
 
     def _send(
-        self, index: IfIndex, queue: dict[Vip, _Announcement], chosen: list[_Announcement], bucket: TokenBucket, priority: Priority
+        self, index: IfIndex, queue: dict[Vip, Announcement], chosen: list[Announcement], bucket: TokenBucket, priority: Priority
     ) -> float:
         link = self._links.get(index)
         if link is None:
@@ -222,7 +245,7 @@ class Announcer:
         return 0.0
 
     def _account(
-        self, queue: dict[Vip, _Announcement], items: list[_Announcement], sent: int, per_vip: int, bucket: TokenBucket, priority: Priority
+        self, queue: dict[Vip, Announcement], items: list[Announcement], sent: int, per_vip: int, bucket: TokenBucket, priority: Priority
     ) -> None:
         bucket.spend(sent)
         now = self._clock.now()
@@ -232,10 +255,10 @@ class Announcer:
             queue.pop(item.vip, None)
             item.number += 1
             item.last_at = now
-            due = round_due(item.started_at, item.number, refresh_s=self._refresh_s, jitter=item.jitter)
+            due = round_due(item.started_at, item.number, refresh_s=self._refresh_s, jitter=item.jitter, offsets_s=item.offsets_s)
             if due is not None:
-                late = due < now and item.number < len(BURST_OFFSETS_S)
-                self._push(item, now + BURST_OFFSETS_S[1] if late else max(due, now))
+                late = due < now and item.number < len(item.offsets_s)
+                self._push(item, now + ROUND_GAP_S if late else max(due, now))
             if not item.reported:
                 item.reported = True
                 self._on_announced(item.vip, now)

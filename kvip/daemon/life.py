@@ -12,6 +12,7 @@ import logging
 from kvip import __version__
 from kvip.checks import parse_listen
 from kvip.core.service_rules import TABLE as SERVICE_TABLE
+from kvip.daemon.bursts import Bursts
 from kvip.daemon.gauges import update_gauges
 from kvip.daemon.parts import Parts
 from kvip.daemon.supervision import supervise
@@ -36,6 +37,7 @@ class Life:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._views = Views(parts)
+        self._bursts = Bursts(parts)
 
     async def serve(self) -> None:
         """Run every component until cancelled, then let go of everything in order."""
@@ -124,7 +126,8 @@ class Life:
         await http.serve(address, alive=self._alive, ready=self._ready, update=lambda: update_gauges(self._parts), more=more)
 
     async def _serve_readers(self) -> None:
-        await readers.serve(self._parts.settings.socket, state=self._views.state, explanation=self._views.explanation)
+        views = self._views
+        await readers.serve(self._parts.settings.socket, state=views.state, explanation=views.explanation, bursts=self._bursts)
 
     def _alive(self) -> health.Verdict:
         return health.alive(self._parts.heartbeats.late())

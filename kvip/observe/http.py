@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -22,8 +23,9 @@ requests_log = logging.getLogger("kvip.observe.requests")
 """What aiohttp has to say of single requests."""
 
 RETRY_S = 5.0
-Pages = Mapping[str, Callable[[web.Request], Awaitable[web.Response]]]
-"""Path -> what answers a GET."""
+Page = Callable[[web.Request], Awaitable[web.Response]]
+Pages = Mapping[str, Page]
+"""Path -> what answers."""
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
@@ -76,11 +78,13 @@ async def serve_health(port: int, alive: Callable[[], Verdict]) -> None:
 
 
 @asynccontextmanager
-async def running(pages: Pages) -> AsyncIterator[web.AppRunner]:
-    """A server of these pages that listens nowhere yet."""
+async def running(pages: Pages, *, orders: Pages = MappingProxyType({})) -> AsyncIterator[web.AppRunner]:
+    """A server of these pages (GET) and orders (POST) that listens nowhere yet."""
     app = web.Application()
     for path, page in pages.items():
         app.router.add_get(path, page)
+    for path, page in orders.items():
+        app.router.add_post(path, page)
     runner = web.AppRunner(app, access_log=None, logger=requests_log, handle_signals=False, shutdown_timeout=0.2)
     await runner.setup()
     try:

@@ -1,7 +1,8 @@
-"""Serves the daemon's documents to readers on this host, over a unix socket that only its owner may open.
+"""Serves the daemon's documents to readers on this host, and takes its owner's orders, over a unix socket that only the owner may open.
 
-Input: a path, and callables that give JSON. Output: GET /state and GET /explain?service=NAMESPACE/NAME. It must not know how the daemon
-works; and what a reader does, hang or flood, must cost nobody else anything: few at a time, a deadline for each, a pace for all.
+Input: a path, and callables that give JSON. Output: GET /state, GET /explain?service=NAMESPACE/NAME, and where bursts are taken
+POST /announce (a `BurstOrder`) and GET /announce?id=ID. It must not know how the daemon works;
+and what a reader does, hang or flood, must cost nobody else anything: few at a time, a deadline for each, a pace for all.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import os
 import socket
 import stat
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from kvip.observe.http import requests_log, running
+from kvip.observe.http import Page, requests_log, running
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +37,21 @@ LONGEST_NAME = 512
 """Characters; a namespace has at most 63, a name at most 253."""
 
 
-async def serve(path: str, *, state: Callable[[], Awaitable[bytes]], explanation: Callable[[str], bytes]) -> None:
-    """Serve until cancelled. A path that cannot be used is a warning and tried again: VIPs do not depend on it."""
+class Bursts(Protocol):
+    """Who takes orders to announce VIPs anew."""
+
+    async def begin(self, order: bytes) -> bytes:
+        """Begin; the answer as JSON. Raises ValueError for an order that cannot be carried out."""
+
+    def progress(self, name: str) -> bytes | None:
+        """How far it is, as JSON; None = there is no such burst."""
+
+
+async def serve(
+    path: str, *, state: Callable[[], Awaitable[bytes]], explanation: Callable[[str], bytes], bursts: Bursts | None = None
+) -> None:
+    """Serve until cancelled. A path that cannot be used is a warning and tried again: VIPs do not depend on it. `bursts`: None = none are
+    taken."""
 
     async def state_page(request: web.Request) -> web.Response:
         _asked(request)
@@ -50,7 +65,11 @@ async def serve(path: str, *, state: Callable[[], Awaitable[bytes]], explanation
             return web.Response(status=400, text="service=NAMESPACE/NAME is expected\n")
         return _json(explanation(service))
 
-    async with running({"/state": state_page, "/explain": explain_page}) as runner:
+    pages: dict[str, Page] = {"/state": state_page, "/explain": explain_page}
+    orders: dict[str, Page] = {}
+    if bursts is not None:
+        orders["/announce"], pages["/announce"] = _pages_of(bursts)
+    async with running(pages, orders=orders) as runner:
         told = ""
         while True:
             try:
@@ -69,6 +88,25 @@ async def serve(path: str, *, state: Callable[[], Awaitable[bytes]], explanation
                 await _accept(listener, runner.server)
             finally:
                 _close(listener, path)
+
+
+def _pages_of(bursts: Bursts) -> tuple[Page, Page]:
+    """The page that takes an order, and the one that tells how far it is."""
+
+    async def order_page(request: web.Request) -> web.Response:
+        order = await request.read()
+        _asked(request)
+        try:
+            return _json(await bursts.begin(order))
+        except ValueError as error:
+            return web.Response(status=400, text=f"{error}\n")
+
+    async def progress_page(request: web.Request) -> web.Response:
+        _asked(request)
+        told = bursts.progress(request.query.get("id", ""))
+        return _json(told) if told is not None else web.Response(status=404, text="there is no such burst (any more)\n")
+
+    return order_page, progress_page
 
 
 def open_listener(path: str) -> socket.socket:

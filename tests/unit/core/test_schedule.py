@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvip.core.schedule import BURST_OFFSETS_S, Priority, TokenBucket, priority_of, round_due
+from kvip.core.schedule import BURST_OFFSETS_S, ROUND_GAP_S, Priority, TokenBucket, even_offsets_s, priority_of, round_due
 
 
 def test_a_burst_has_four_rounds_more_than_a_locktime_apart():
@@ -68,3 +68,14 @@ def test_never_more_than_burst_plus_rate_leaves(steps):
         bucket.spend(frames)
         spent += frames
         assert spent <= 20 + 50.0 * now + 1e-6
+
+
+def test_a_burst_that_was_asked_for_has_its_rounds_a_locktime_apart_and_refreshes_after_them():
+    offsets_s = even_offsets_s(6)
+    due = [round_due(50.0, number, refresh_s=60.0, jitter=0.0, offsets_s=offsets_s) for number in range(7)]
+    assert due == pytest.approx([50.0, 51.1, 52.2, 53.3, 54.4, 55.5, 85.5])
+    assert ROUND_GAP_S > 1.0
+
+
+def test_what_was_announced_before_goes_after_take_overs():
+    assert [priority_of(number, rounds=2, fresh=False) for number in range(3)] == [Priority.REPEAT, Priority.REPEAT, Priority.REFRESH]

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from kvip.observe.bursts import BurstView, Refusal
 from kvip.observe.cluster import ClusterView, ClusterVip, NodeView
 from kvip.observe.explaining import Explanation, Step
 from kvip.observe.state import Header, ServiceView, StateView, VipView
@@ -25,4 +26,11 @@ def test_every_field_is_documented_and_every_documented_field_exists(kind):
     page = (ROOT / "docs" / "status.md").read_text()
     section = re.search(rf"^### `{kind.__name__}`.*?$(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE)
     assert section, f"docs/status.md has no section for {kind.__name__}"
+    assert re.findall(r"^\| `(\w+)` \|", section[1], re.MULTILINE) == [field.name for field in msgspec.structs.fields(kind)]
+
+
+@pytest.mark.parametrize("kind", [BurstView, Refusal], ids=lambda kind: kind.__name__)
+def test_every_field_of_a_burst_is_documented(kind):
+    section = re.search(rf"^### `{kind.__name__}`$(.*?)(?=^##|\Z)", (ROOT / "docs" / "announce.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert section
     assert re.findall(r"^\| `(\w+)` \|", section[1], re.MULTILINE) == [field.name for field in msgspec.structs.fields(kind)]
