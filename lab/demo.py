@@ -1,7 +1,7 @@
 """`python -m lab.demo`: kvip's main job on a LAN in namespaces, told with measured times.
 
-In: nothing; started anywhere, it re-executes itself in a network namespace of its own (root, or a user namespace). Out: the
-narration of `lab.demosteps` on stdout; exit code 0 when every step happened, else 1, with what was seen instead.
+In: nothing; started anywhere, it re-executes itself in a network namespace of its own (root, or a user namespace). Out: on stdout the
+narration of `lab.demosteps`, on a terminal with a picture below it; exit code 0 when every step happened, else 1, with what was seen.
 
 Must not: touch the host's network, or leave processes or files behind (the files of a failed run are kept and named).
 """
@@ -27,7 +27,7 @@ from lab.demosteps import DemoSteps
 from lab.embeddedapi import EmbeddedApi
 from lab.kubeapi import KubeApi
 from lab.lan import API_IP, Lan
-from lab.narration import Narration, NotSeen, now_s
+from lab.narration import Narration, NotSeen, is_live, now_s
 from lab.netns import LabError, require_private_namespace
 from lab.node import NodeProcess
 
@@ -47,10 +47,20 @@ def _api_thread(url: str, token: str) -> Iterator[tuple[KubeApi, Callable[[Corou
             pool.submit(runner.run, api.__aexit__(None, None, None)).result(5.0)
 
 
+def _narration() -> Narration:
+    """With a picture on a terminal, plain lines elsewhere."""
+    if not is_live(sys.stdout, os.environ):
+        return Narration()
+    # rich takes longer to import than a line to print.
+    from lab.demolive import LiveNarration
+
+    return LiveNarration()
+
+
 def demo(work: pathlib.Path) -> int:
     """Build the LAN, run the steps; the exit code. Files go to `work`."""
-    tell = Narration()
-    tell.line("kvip demo: a LAN of network namespaces with nodes n1, n2 and a client, an embedded Kubernetes API server", style="1")
+    tell = _narration()
+    tell.line("kvip demo: a LAN of network namespaces with nodes n1, n2 and a client, an embedded Kubernetes API server", style="bold")
     tell.line("times: ms since the step began, measured")
     nodes: list[NodeProcess] = []
     try:
@@ -61,14 +71,16 @@ def demo(work: pathlib.Path) -> int:
             for node in nodes:
                 undo.callback(node.close)
             api, ask = undo.enter_context(_api_thread(server.url, server.admin_token))
-            undo.enter_context(contextlib.closing(DemoSteps(lan, api, nodes, ask))).run()
+            steps = undo.enter_context(contextlib.closing(DemoSteps(lan, api, nodes, ask, tell=tell)))
+            undo.enter_context(tell.watching(steps.picture))
+            steps.run()
     except (NotSeen, KvipError, LabError, AssertionError, OSError, TimeoutError) as failure:
-        tell.line(f"\nFAILED  {failure}", style="1;31")
+        tell.line(f"\nFAILED  {failure}", style="bold red")
         for node in nodes:
             lines = node.log_path.read_text(errors="replace").splitlines()[-LOG_LINES:] if node.log_path.exists() else []
             tell.line("\n".join([f"\n--- last log lines of {node.node} ({node.log_path})", *lines]))
         return 1
-    tell.line(f"\nOK: every step happened ({now_s() - tell.began_s:.1f} s in all)", style="1;32")
+    tell.line(f"\nOK: every step happened ({now_s() - tell.began_s:.1f} s in all)", style="bold green")
     return 0
 
 

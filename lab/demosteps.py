@@ -11,11 +11,13 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from kvip.core.model import MARK_PROTO, Address
+from lab.demolook import look
+from lab.demoview import Picture
 from lab.kubeapi import KubeApi
 from lab.lan import CLIENT, CLIENT_IP, Lan, node_ip
 from lab.narration import Narration, NotSeen, now_s
@@ -40,8 +42,18 @@ KERNEL_SILENT_S = 6.0
 class DemoSteps:
     """The steps. `api` is used from one thread of its own, so that a state can be watched while a request is under way."""
 
-    def __init__(self, lan: Lan, api: KubeApi, nodes: list[NodeProcess], ask: Callable[[Coroutine[Any, Any, Any]], Future[Any]]) -> None:
-        self.tell = Narration()
+    def __init__(
+        self,
+        lan: Lan,
+        api: KubeApi,
+        nodes: list[NodeProcess],
+        ask: Callable[[Coroutine[Any, Any, Any]], Future[Any]],
+        *,
+        tell: Narration,
+    ) -> None:
+        self.tell = tell
+        self._vip = ""
+        self._prober: Prober | None = None
         self._lan = lan
         self._api = api
         self._nodes = nodes
@@ -245,16 +257,18 @@ class DemoSteps:
         self.start()
         with Sniffer(self._lan.ns(CLIENT), "eth0") as sniffer:
             self.tell.step("A Service of type LoadBalancer is created")
+            self._vip = FIRST_VIP
             node = self.create("first", FIRST_VIP, sniffer)
             self.client_uses(FIRST_VIP, node)
             self.status("first", FIRST_VIP)
-            with Prober(self._lan.ns(CLIENT), "eth0", [FIRST_VIP], interval_s=PROBE_S) as prober:
+            with self._asking(FIRST_VIP) as prober:
                 self._answered(FIRST_VIP, prober)
                 self.tell.step("The Service is deleted")
                 self.delete("first", FIRST_VIP, prober)
             self.tell.step("A second Service")
+            self._vip = SECOND_VIP
             node = self.create("second", SECOND_VIP, sniffer)
-            with Prober(self._lan.ns(CLIENT), "eth0", [SECOND_VIP], interval_s=PROBE_S) as prober:
+            with self._asking(SECOND_VIP) as prober:
                 self._answered(SECOND_VIP, prober)
                 self.journalled("second", SECOND_VIP, node)
                 self.crash("second", SECOND_VIP, node, prober)
@@ -265,3 +279,17 @@ class DemoSteps:
         if answer is None:
             raise NotSeen(f"an ARP answer for {vip}: not within 2 s; seen: {self.bound()}")
         self.tell.event(f"the client's ARP request for {vip} is answered by {answer.mac}", answer.at_s)
+
+    @contextlib.contextmanager
+    def _asking(self, vip: str) -> Iterator[Prober]:
+        """The client asks for the VIP over and over."""
+        with Prober(self._lan.ns(CLIENT), "eth0", [vip], interval_s=PROBE_S) as prober:
+            self._prober = prober
+            try:
+                yield prober
+            finally:
+                self._prober = None
+
+    def picture(self) -> Picture:
+        """What can be observed now; called from a thread of its own."""
+        return look(self._lan, self._nodes, vip=self._vip, prober=self._prober)

@@ -1,13 +1,19 @@
-"""Plain, aligned lines about what happened and when; colour on a terminal only.
+"""Plain, aligned lines about what happened and when; on a terminal `lab.demolive` shows more.
 
 In: titles and events with their CLOCK_BOOTTIME. Out: lines on stdout, each at once. Must not: measure or judge anything.
 """
 
 from __future__ import annotations
 
-import os
-import sys
+import contextlib
 import time
+from collections.abc import Callable, Mapping
+from typing import Literal, TextIO
+
+from lab.demoview import Picture
+
+Style = Literal["", "bold", "bold red", "bold green"]
+"""As rich calls them; plain lines have none."""
 
 
 class NotSeen(Exception):
@@ -19,23 +25,35 @@ def now_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def is_live(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Can a picture be drawn over and over there? Not in a pipe, on a terminal that cannot go back (TERM), or where colour is not wanted
+    (https://no-color.org)."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM", "dumb") != "dumb"
+
+
 class Narration:
     """Numbered steps, below each what happened after how many milliseconds."""
 
     def __init__(self) -> None:
         self.began_s = now_s()
         """When the current step began."""
+        self.title = ""
+        """Of the current step."""
         self._steps = 0
-        self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
-    def line(self, text: str = "", *, style: str = "") -> None:
-        """A line as it is; `style` is an SGR parameter (ECMA-48) such as "1" for bold."""
-        print(f"\033[{style}m{text}\033[0m" if style and self._colour else text, flush=True)
+    def line(self, text: str = "", *, style: Style = "") -> None:
+        """A line as it is; `style` shows on a terminal."""
+        print(text, flush=True)
+
+    def watching(self, observe: Callable[[], Picture]) -> contextlib.AbstractContextManager[object]:
+        """Show what can be observed, while this is open; plain lines show nothing of it."""
+        return contextlib.nullcontext()
 
     def step(self, title: str) -> None:
         """Begin a step: times count from here."""
         self._steps += 1
-        self.line(f"\n{self._steps}. {title}", style="1")
+        self.line(f"\n{self._steps}. {title}", style="bold")
+        self.title = f"{self._steps}. {title}"
         self.began_s = now_s()
 
     def event(self, text: str, at_s: float | None = None) -> None:

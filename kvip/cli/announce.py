@@ -1,7 +1,7 @@
 """`kvip announce`: the VIPs that the daemon on this host holds are announced anew, in a burst.
 
-Input: arguments. Output: one line on stdout, or JSON; how far it is, on stderr where that is a terminal. Exit code 0 = every round left, 1 = one
-did not, or nobody could be asked, 2 = an argument cannot be used. It must not send anything itself: the daemon does, with its permits.
+Input: arguments. Output: one line on stdout, or JSON; on a terminal's stderr how far it is. Exit code 0 = every round left, 1 = one did
+not, or nobody could be asked, 2 = an argument cannot be used. It must not send anything itself: the daemon does, with its permits.
 """
 
 from __future__ import annotations

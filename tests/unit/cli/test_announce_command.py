@@ -46,7 +46,7 @@ def serving(path, daemon):
         async def body():
             loops.append((asyncio.get_running_loop(), asyncio.current_task()))
             serving = asyncio.create_task(readers.serve(str(path), state=None, explanation=None, bursts=daemon))
-            while not path.exists():  # noqa: ASYNC110, ASYNC240
+            while not path.exists():
                 await asyncio.sleep(0.01)
             ready.set()
             await serving

@@ -114,7 +114,8 @@ def test_the_latest_few_can_be_asked_about(house):
     ("text", "word"),
     [
         (b"", "no order"), (b"[]", "no order"), (b'{"rounds": 4, "vip": []}', "no order"), (b'{"rounds": "x"}', "no order"),
-        (b'{"rounds": 0}', "rounds, not 0"), (b'{"rounds": 61}', "rounds, not 61"), (b'{"rounds": 1, "vips": ["10.0.0.2OO"]}', "10.0.0.2OO"),
+        (b'{"rounds": 0}', "rounds, not 0"), (b'{"rounds": 61}', "rounds, not 61"),
+        (b'{"rounds": 1, "vips": ["10.0.0.2OO"]}', "10.0.0.2OO"),
     ],
 )  # fmt: skip
 def test_an_order_that_cannot_be_carried_out_is_refused(house, text, word):
