@@ -26,6 +26,10 @@ from kvip.settings import SOCKET_NAME, Settings
 
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _MAX_FILE_BYTES = 1 << 20
+_SETTINGS = (
+    "Each can be a flag, a variable (KVIP_LEASE_DURATION for --lease-duration), a variable or flag of kube-vip, or a line of the TOML file "
+    "(lease-duration = 5), in this order. docs/configuration.md lists them all; the defaults do for most clusters."
+)
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,12 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser, *, file: bool = True) -> None
     """
     if file:
         parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="TOML file with settings")
+    group = parser.add_argument_group("settings", _SETTINGS)
     for option in OPTIONS:
         unit = f" [{option.unit}]" if option.unit else ""
         text = f"{option.help}{unit} (default: {option.shown_default})".replace("%", "%%").replace("`", "")
         switch = option.kind == "switch"
         choices = ("true", "false") if switch else option.choices
-        parser.add_argument(
+        group.add_argument(
             option.flag,
             dest=option.field,
             default=argparse.SUPPRESS,
@@ -93,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, file: bool = True) -> None
         )
         if switch and option.default:
             no = f"--no-{option.name}"
-            parser.add_argument(
+            group.add_argument(
                 no, dest=option.field, action="store_const", const="false", default=argparse.SUPPRESS, help=argparse.SUPPRESS
             )
 

@@ -91,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="kvip announce",
         description="Announce anew, in a burst of gratuitous ARP or neighbour advertisements, the VIPs that the daemon on this host holds "
         "now: for a switch or router that still sends packets elsewhere. The daemon sends, and only what it has a permit for.",
-        epilog="Exit code 0: every round left. 1: one did not, a VIP is not this node's, or no daemon answers. 2: bad usage.",
+        epilog="Exit code 0: every round left. 1: one did not, a VIP is not this node's, or no daemon answers. 2: bad usage. "
+        "Example: kvip announce --vip 192.0.2.10.",
         allow_abbrev=False,
     )
     parser.add_argument(

@@ -91,12 +91,15 @@ def _printable(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kvip doctor",
+        usage="kvip doctor [-h] [--json] [--host-root DIR] [--config FILE] [SETTING ...]",
         description="Say whether this host and the cluster are as kvip needs them, with the settings that the daemon would run with. "
         "Nothing is changed. Without an API server it says what it could not look at.",
-        epilog="Exit code 0: nothing that matters. 1: a problem. 2: bad usage.",
+        epilog="Exit code 0: nothing that matters. 1: a problem. 2: bad usage. "
+        "Example: kubectl exec -n kube-system ds/kvip -- kvip doctor.",
         allow_abbrev=False,
         add_help=False,
     )
+    parser.add_argument("-h", "--help", action="store_true", help="show this and exit")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--host-root", metavar="DIR", default="/", help="where the root of the host is mounted, in a container (default: %(default)s)"

@@ -46,10 +46,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="kvip explain",
         description="Show the decisions about a Service's VIPs with the facts behind each: is it ours, which addresses, which nodes, who "
         "holds them, are they bound, announced, in its status; then what to do, and the cause.",
-        epilog="Exit code 0: it works. 1: it does not, or nobody could be asked. 2: bad usage.",
+        epilog="Exit code 0: it works. 1: it does not, or nobody could be asked. 2: bad usage. Example: kvip explain default/web.",
         allow_abbrev=False,
     )
-    parser.add_argument("service", metavar="NAMESPACE/SERVICE")
+    parser.add_argument("service", metavar="NAMESPACE/SERVICE", help="the Service, such as default/web")
     parser.add_argument("--json", action="store_true", help="print JSON (docs/status.md)")
     sources.add_arguments(parser)
     return parser

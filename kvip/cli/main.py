@@ -62,7 +62,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "status": (_status, "show who holds which VIP, on this node or in the whole cluster"),
     "explain": (_explain, "show why a Service has its VIPs, or has not"),
     "doctor": (_doctor, "say what of this host or the cluster is not as kvip needs it, and the command that mends it"),
-    "announce": (_announce, "announce the VIPs that this node holds anew, in a burst"),
+    "announce": (_announce, "announce once more, in a burst, the VIPs that this node holds"),
     "sweep": (_sweep, "remove what kvip, or another daemon, left on this host"),
 }
 

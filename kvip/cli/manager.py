@@ -23,7 +23,14 @@ logger = logging.getLogger("kvip.cli.manager")
 def main(argv: Sequence[str]) -> int:
     """Run the daemon; 0 after a stop by signal, 2 for a setting that cannot be used, 1 for anything else."""
     if {"-h", "--help"} & set(argv):
-        parser = argparse.ArgumentParser(prog="kvip manager", description="Hold and announce the VIPs of LoadBalancer Services.")
+        parser = argparse.ArgumentParser(
+            prog="kvip manager",
+            usage="kvip manager [-h] [--config FILE] [SETTING ...]",
+            description="Run the daemon: hold and announce the VIPs of LoadBalancer Services. One runs on each node, as root or with "
+            "NET_ADMIN and NET_RAW, until SIGTERM, at which it lets go of everything. It writes log lines to stderr, as JSON or logfmt (--log-format).",
+            epilog="Exit code 0: stopped by a signal. 1: it cannot run. 2: a setting cannot be used. "
+            "Example: kvip manager --interface eth0 --allow-cidr 192.0.2.0/24. In a cluster it runs as a DaemonSet: kvip manifest daemonset.",
+        )
         config.add_arguments(parser)
         parser.print_help()
         return 0

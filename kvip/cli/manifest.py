@@ -34,9 +34,15 @@ class _NodesFiles:
 def main(argv: Sequence[str]) -> int:
     """Print the manifest; returns the exit code (argparse exits by itself with 2 for an unknown flag)."""
     parser = argparse.ArgumentParser(
-        prog="kvip manifest", allow_abbrev=False, description="Print a manifest. Settings given as flags become its environment."
+        prog="kvip manifest",
+        usage="kvip manifest {daemonset,static-pod,rbac} [-h] [--image IMAGE] [SETTING ...]",
+        allow_abbrev=False,
+        description="Print what runs kvip in a cluster, as YAML for kubectl apply. Settings given as flags become its environment.",
+        epilog="Example: kvip manifest rbac --election global | kubectl apply -f - and then kvip manifest daemonset --election global "
+        "--image registry.example/kvip:0.1.0 | kubectl apply -f -. Exit code 2: a setting cannot be used.",
     )
-    parser.add_argument("kind", choices=KINDS)
+    what = "daemonset: a daemon on every node; static-pod: a file for a kubelet's manifest folder; rbac: the service account and its rights"
+    parser.add_argument("kind", choices=KINDS, help=f"{what}. Give rbac the same settings: the rights follow from them")
     parser.add_argument("--image", default=f"kvip:{__version__}", help="image of the container (default: %(default)s)")
     config.add_arguments(parser, file=False)
     given = vars(parser.parse_args(list(argv)))

@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="kvip status",
         description="Show the VIPs: the daemon's on this host with what its kernel confirmed, or the whole cluster's by its Leases and "
         "Services.",
+        epilog="Exit code 0: shown. 1: nobody could be asked. 2: bad usage. Example: kubectl exec -n kube-system ds/kvip -- kvip status.",
         allow_abbrev=False,
     )
     parser.add_argument("--json", action="store_true", help="print JSON (docs/status.md); with --watch one document a line")

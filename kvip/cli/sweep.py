@@ -144,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="kvip sweep",
         description="Remove every address and nf_tables table that kvip left in this network namespace. "
         "Without kvip's mark nothing is touched unless it is named.",
-        epilog="Exit code 0: nothing is left that should go. 1: something could not be removed, or not be seen. 2: bad usage.",
+        epilog="Exit code 0: nothing is left that should go. 1: something could not be removed, or not be seen. 2: bad usage. "
+        "Example: kvip sweep --dry-run, then kvip sweep.",
         allow_abbrev=False,
     )
     parser.add_argument("--dry-run", action="store_true", help="only list, also what another daemon may have left")
