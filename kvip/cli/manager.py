@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
             prog="kvip manager",
             usage="kvip manager [-h] [--config FILE] [SETTING ...]",
             description="Run the daemon: hold and announce the VIPs of LoadBalancer Services. One runs on each node, as root or with "
-            "NET_ADMIN and NET_RAW, until SIGTERM, at which it lets go of everything. Log lines go to stderr, as JSON or logfmt (--log-format).",
+            "NET_ADMIN and NET_RAW, until SIGTERM, at which it lets go of everything. Logs go to stderr: JSON, or logfmt (--log-format).",
             epilog="Exit code 0: stopped by a signal. 1: it cannot run. 2: a setting cannot be used. "
             "Example: kvip manager --interface eth0 --allow-cidr 192.0.2.0/24. In a cluster: kvip manifest daemonset.",
         )
