@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from asyncio.staggered import staggered_race
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 CONNECTION_LIMIT = 256
 """Sockets per connection pool; beyond it requests queue, each against its own deadline."""
+NEXT_ADDRESS_S = 0.25
+"""An address that does not answer holds up the next one for so long (RFC 8305, section 5, "Connection Attempt Delay")."""
 _OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2),
@@ -28,6 +33,10 @@ _OPTIONS = (
 )
 """A silent peer is reported within 5 s. Idle: keepalive after 2 s, each 1 s, 3 times. With unacknowledged data the keepalive timer does
 not run, so TCP_USER_TIMEOUT bounds that case (tcp(7))."""
+
+
+_Opened = tuple[asyncio.Transport, ResponseHandler]
+_Attempt = Callable[[], Awaitable[_Opened]]
 
 
 class Connector(aiohttp.TCPConnector):
@@ -49,16 +58,16 @@ class Connector(aiohttp.TCPConnector):
         req: aiohttp.ClientRequest,
         **kwargs: Any,  # noqa: ANN401
     ) -> tuple[asyncio.Transport, ResponseHandler]:
-        """To the first of these addresses that takes it. Those that did not are struck off: upon a ClientConnectorError aiohttp would
-        strike off one of each family and ask for the rest."""
-        while True:
-            family, _kind, _proto, _name, address = addr_infos[0]
-            try:
-                return await self._open(*args, req=req, host=address[0], port=address[1], family=family, **kwargs)
-            except aiohttp.ClientConnectorError:
-                del addr_infos[0]
-                if not addr_infos:
-                    raise
+        """To the first of these addresses that takes it. aiohttp would strike off one of each family when that fails, and ask for the rest:
+        nothing is left to ask for."""
+        asked: list[_Attempt] = [
+            partial(self._open, *args, req=req, host=info[4][0], port=info[4][1], family=info[0], **kwargs) for info in addr_infos
+        ]
+        try:
+            return await (asked[0]() if len(asked) == 1 else _first(asked))
+        except aiohttp.ClientConnectorError:
+            addr_infos.clear()
+            raise
 
     async def _open(
         self,
@@ -76,3 +85,27 @@ class Connector(aiohttp.TCPConnector):
             transport.abort()
             raise aiohttp.ClientConnectorError(req.connection_key, OSError(errno.ECONNRESET, str(error))) from error
         return transport, protocol
+
+
+async def _first(asked: Sequence[_Attempt]) -> _Opened:
+    """The first connection that is made; those that come too late are dropped."""
+    made: list[_Opened] = []
+
+    async def ask(attempt: _Attempt) -> _Opened:
+        opened = await attempt()
+        if made:
+            # It was made in the same turn as another.
+            opened[0].abort()
+            raise ConnectionAbortedError(errno.ECONNABORTED, "another connection was made first")
+        made.append(opened)
+        return opened
+
+    try:
+        _, winner, errors = await staggered_race([partial(ask, attempt) for attempt in asked], NEXT_ADDRESS_S)
+    except asyncio.CancelledError:
+        for transport, _ in made:
+            transport.abort()
+        raise
+    if winner is not None:
+        return made[0]
+    raise next(error for error in reversed(errors) if error is not None)
