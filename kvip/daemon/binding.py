@@ -34,6 +34,8 @@ class Binding:
         self._facts = facts
         self._clock = clock
         self._lifetime_s = lifetime_s
+        self.unknown = False
+        """Did the last request fail as a whole? Then only a dump tells what the kernel did of it."""
 
     def dump(self) -> list[Address]:
         """Every address. Raises NetlinkError when the kernel gives no complete answer."""
@@ -79,11 +81,13 @@ class Binding:
         return problems
 
     def _apply(self, operations: list[AddressOp]) -> list[OpResult]:
+        self.unknown = False
         if not operations:
             return []
         try:
             return self._addresses.apply(operations)
         except KvipError as error:
+            self.unknown = True
             log.exception("netlink request failed", extra={"reason": str(error)})
             code = (error.errno if isinstance(error, NetlinkError) else 0) or errno.EIO
             return [OpResult(operation=operation, errno=code, ext_ack=str(error), seen=None) for operation in operations]

@@ -72,6 +72,8 @@ class Executor:
         self._progress = progress
         self._catch_up = catch_up
         self._epoch = 0
+        self._unknown: dict[Vip, str] = {}
+        """These may be bound on this NIC, though no answer said so: silent in the switch until a dump tells."""
 
     def resync(self, cause: str) -> set[Vip]:
         """Read every address anew; returns the VIPs whose facts changed.
@@ -79,6 +81,7 @@ class Executor:
         Raises NetlinkError when the kernel gives no complete answer; the facts then stay as they were.
         """
         dump = self._binding.dump()
+        self._unknown.clear()
         metrics.netlink_resyncs_total.labels(cause).inc()
         return self._facts.replace_all(dump, now=self._clock.now())
 
@@ -94,7 +97,7 @@ class Executor:
     def hush(self, vip: Vip) -> None:
         """No further frame, and no place in the switch, for a VIP that is not bound any more."""
         self._announcer.stop(vip)
-        self._guard.remove([vip])
+        self._take_out([vip])
 
     def announce(self, action: Announce) -> None:
         """Begin a burst for a VIP that is bound already."""
@@ -131,6 +134,8 @@ class Executor:
             allowed, refused = self._admit(part, epoch)
             done += refused
             bound = self._binding.bind("add", [(a.vip, a.link) for a in allowed], dad={a.vip for a in allowed if a.dad})
+            if self._binding.unknown:
+                self._unknown.update((action.vip, action.link.name) for action in allowed)
             for action, (result, problem) in zip(allowed, bound, strict=True):
                 if not problem and self._permit(action.vip) is None:
                     self._binding.remove([result.operation.address])
@@ -274,8 +279,10 @@ class Executor:
         return admitted, refused
 
     def _take_out(self, vips: Iterable[Vip]) -> None:
-        """Out of the switch what is bound nowhere any more; what is still there stays silent."""
-        left = self._places([bound.address for vip in vips for bound in self._facts.bound(vip) if bound.address.marked])
+        """Out of the switch what is bound nowhere any more; what is still there, or may be, stays silent."""
+        vips = tuple(vips)
+        left = {vip: self._unknown[vip] for vip in vips if vip in self._unknown}
+        left |= self._places([bound.address for vip in vips for bound in self._facts.bound(vip) if bound.address.marked])
         self._guard.silence(left)
         self._guard.remove(vip for vip in vips if vip not in left)
 

@@ -93,3 +93,28 @@ async def test_a_vip_moves_to_another_group_without_a_frame_or_an_address_change
     assert bench.guard.members("s1") == {VIP}
     bench.switch.refuses = True
     assert "switch" in bench.executor.regroup(VIP)
+
+
+async def test_what_was_bound_by_a_request_that_failed_as_a_whole_is_silent_until_a_dump_tells(bench):
+    """The kernel carried it out, and its answers were lost."""
+    bench.facts.links[LINK.index] = LINK
+    applied = bench.kernel.apply
+
+    def lose_the_answers(operations):
+        applied(operations)
+        raise NetlinkError(errno.ENOBUFS, "apply", "1 address changes")
+
+    bench.kernel.apply = lose_the_answers
+    (done,) = await bench.executor.take([take()], epoch=bench.executor.epoch)
+    assert done.problem
+    assert list(bench.kernel.table.values()) == [marked()]
+    assert (bench.guard.guards(VIP), bench.guard.admitted(VIP)) == (True, False)
+    assert bench.announcer.active == {}
+    bench.kernel.apply = applied
+    bench.executor.hush(VIP)
+    (done,) = await bench.executor.take([take()], epoch=bench.executor.epoch)
+    assert done.problem
+    assert (bench.guard.guards(VIP), bench.guard.admitted(VIP)) == (True, False)
+    bench.executor.resync("a test")
+    await bench.executor.adopt([Adopt(vip=VIP, link=LINK)], epoch=bench.executor.epoch)
+    assert bench.guard.admitted(VIP)
