@@ -93,6 +93,12 @@ class LeaseGrants:
             else:
                 self._wires.won((vip,))
 
+    def give_up(self, vip: Vip) -> None:
+        """Withdraw the address if it is held by a Lease that it does not require any more: that one says nothing of who may hold it now."""
+        if not self.under(vip) <= set(self.required(vip)):
+            del self._under[vip]
+            self._wires.withdrawn((vip,), (), stale=False)
+
     def renewed(self, lease: LeaseKey) -> str:
         """The Lease is held for longer: re-arm all that goes with it. Returns "" or why it must be fenced."""
         problems = (self._arm(leases, group) for leases, group in self._groups.containing(lease))

@@ -90,6 +90,15 @@ class LeaseLoop:
         if self.election.holding or before is None or after is None or after < before or not lease.spec.holder_identity:
             self._wake.set()
 
+    def let_go(self) -> bool:
+        """Has whoever held the Lease given up what hangs on it? That it stands still only a read tells."""
+        free, view = elect.free_at(self.election), self.election.view
+        if free is None or view is None or self._clock.now() < free:
+            return free is None
+        if view.seen_at < free and self._settled == self._doubts:
+            self.verify()
+        return view.seen_at >= free
+
     def look(self) -> None:
         """What `able` answers may have changed."""
         self._wake.set()

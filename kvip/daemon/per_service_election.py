@@ -191,6 +191,8 @@ class PerServiceElection:
             self._pool.look()
         if self._pool.standing(name) is not before:
             self._settle(name)
+            if self._candidacy.waits_for(name):
+                self._wake.set()
 
     def leases_synced(self) -> None:
         """What the watch missed is found out when a Lease is to be taken."""
@@ -229,11 +231,14 @@ class PerServiceElection:
         dirty, self._dirty = self._dirty, set()
         for vip in dirty:
             self._candidacy.require(vip)
-        self._grants.settle(dirty)
-        self._look({*self._candidacy.stand_again(), *(lease for vip in dirty for lease in self._grants.required(vip))})
+        again = self._candidacy.stand_again()
+        self._settle_all({*dirty, *(vip for lease in again for vip in self._grants.requiring(lease))})
+        for vip in self._candidacy.outstayed():
+            self._grants.give_up(vip)
+        self._look({*again, *(lease for vip in dirty for lease in self._grants.required(vip))})
         self._grants.tidy(frozenset(vip for vip in self._grants.maybe_bound() if self._demand.held(vip)))
         for lease in self._pool:
-            if lease != self._shared and not self._grants.needed(lease):
+            if lease != self._shared and not self._grants.needed(lease) and not self._candidacy.waits_for(lease):
                 self._pool.end(lease)
         metrics.lease_holding.set(self._pool.held())
 
@@ -300,8 +305,11 @@ class PerServiceElection:
     def _settle(self, lease: LeaseKey) -> None:
         """The Lease is in other hands: what hangs on it, and whose turn the Leases beside it are."""
         vips = self._grants.requiring(lease)
-        self._grants.settle(vips)
+        self._settle_all(vips)
         self._look(each for vip in vips for each in self._grants.required(vip))
+
+    def _settle_all(self, vips: Iterable[Vip]) -> None:
+        self._grants.settle([vip for vip in vips if not self._candidacy.waits(vip)])
 
     def _fenced(self, lease: LeaseKey, reason: str) -> None:
         if self._fencing:
