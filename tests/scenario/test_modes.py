@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from lab.claimsview import heartbeat
-from lab.cluster import CLAIMS, GLOBAL, LEASE, LEASES, Cluster, now, wait
+from lab.cluster import CLAIMS, GLOBAL, LEASE, LEASES, PER_SERVICE, Cluster, now, wait
 from lab.node import NodeProcess
 from lab.prober import Prober
 from lab.scene import LEASE_S, RENEW_S, TAKE_OVER_S
@@ -143,6 +143,27 @@ def test_g5_both_modes_started_at_the_same_time_do_not_both_hold(cluster: Cluste
             time.sleep(1.0)
             _never_two(prober, *VIPS)
             assert len({mac for vip in VIPS for mac in prober.report(vip).macs}) == 1
+
+
+@pytest.mark.slow
+def test_g5_what_a_mode_with_leases_of_services_left_is_waited_out_once(cluster: Cluster) -> None:
+    """The shared Lease stays as that mode gave it back, and nothing in it tells for how long."""
+    cluster.use(PER_SERVICE)
+    cluster.start()
+    cluster.create("web", VIP)
+    cluster.wait_bound(VIP, timeout_s=10)
+    for node in cluster.nodes.values():
+        node.stop()
+    took = []
+    for _ in range(3):
+        for node in cluster.nodes.values():
+            _restart(cluster, node, CLAIMS)
+        took.append(cluster.wait_bound(VIP, timeout_s=3 * LEASE_S))
+        time.sleep(2.0)
+        for node in cluster.nodes.values():
+            node.stop()
+    print(f"held {', '.join(f'{each:.2f}' for each in took)} s after the first, second and third start in mode claims")
+    assert max(took[1:]) < 3.0
 
 
 # -- a Lease that kube-vip holds ------------------------------------------------------------------------------------------------------

@@ -110,11 +110,13 @@ def beat(
     spec = LeaseSpec(
         holder_identity=incarnation, lease_duration_seconds=math.ceil(duration_s), lease_transitions=_transitions(incarnation, before)
     )
+    # A life that has just begun knows no better than the one before it.
+    shared_dead = about.shared_dead or (before.about.shared_dead if before is not None and before.intact else "")
     notes = {
         NICS: msgspec.json.encode(about.nics).decode(),
         ELIGIBLE: "true" if about.eligible else "false",
         REFUSES: msgspec.json.encode(about.refuses).decode(),
-        SHARED: about.shared_dead,
+        SHARED: shared_dead,
     }
     return spec, {**_kept(before), **notes, WRITTEN: _seal(incarnation, sequence, before, _content(incarnation, ""))}
 

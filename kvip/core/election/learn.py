@@ -161,8 +161,6 @@ def _learn_member(state: State, node: str, lease: Lease | None, *, now: float, a
     member = seen.member
     duration_s = member.beat.duration_s if member.beat is not None and member.beat.intact else 0.0
     state = with_longest(replace(state, members={**state.members, node: member}), duration_s)
-    if member.beat is not None and member.beat.intact and member.beat.about.shared_dead:
-        state = replace(state, shared_dead=member.beat.about.shared_dead)
     if _changes_more_than_time(before, member):
         state = look_again(state)
     return _check_own(state, member, now=now, consistent=asked is not None) if node == state.node else state

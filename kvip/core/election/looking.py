@@ -92,9 +92,15 @@ def blocked(state: State, now: float) -> str:
         return ""
     free_at = shared.free_at(state.shared)
     view = state.shared.view
-    if free_at is None or free_at <= now or view is None or view.version in (state.shared_dead, state.about.shared_dead):
+    if free_at is None or free_at <= now or view is None or view.version in _known_dead(state):
         return ""
     return f"Lease {state.shared_name} is held by {view.holder or 'somebody until just now'}; nothing is taken beside another mode"
+
+
+def _known_dead(state: State) -> set[str]:
+    """Versions of the shared Lease that some node, this one or another, saw stand still for long enough; some say so of a former one."""
+    beats = (member.beat for member in state.members.values())
+    return {state.about.shared_dead, *(beat.about.shared_dead for beat in beats if beat is not None and beat.intact)} - {""}
 
 
 def opens_at(state: State) -> float:

@@ -152,8 +152,6 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     shared_for: str = ""
     """For which incarnation of ours the shared Lease was read after its heartbeat was written."""
     shared_at: float = float("-inf")
-    shared_dead: str = ""
-    """A version of the shared Lease that some node saw stand still for long enough."""
 
     rebalance: bool = False
     """Are VIPs of a node that holds more than others to move to those?"""

@@ -45,3 +45,50 @@ def test_g5_what_was_waited_out_once_is_not_waited_for_by_those_that_start_later
     world.run(0.5)
     a.boot()
     world.until(world.all_held, limit_s=1.5)
+
+
+def gone_by(world, node, *, version_of_it=1):
+    """What another mode left is there, and was waited out by this node."""
+    world.server.store(SHARED, "u0", LeaseSpec(holder_identity="", lease_duration_seconds=1, lease_transitions=version_of_it), {}, {})
+    world.until(lambda: node.state.about.shared_dead == world.server.leases[SHARED].metadata.resource_version, limit_s=15)
+    world.run(2 * P)
+
+
+def test_g5_what_a_node_says_that_is_gone_hides_nothing_of_what_others_say():
+    """It waited out what the other mode left the time before."""
+    world = World()
+    a = world.add("a", shared_name=SHARED)
+    world.run(2 * P)
+    z = world.add("z", shared_name=SHARED)
+    gone_by(world, z)
+    z.release()
+    gone_by(world, a, version_of_it=2)
+    a.release()
+    world.run(0.5)
+    a.boot()
+    world.until(world.all_held, limit_s=1.5)
+
+
+def test_g5_what_was_waited_out_is_known_though_a_daemon_died_as_soon_as_it_had_started():
+    world = World()
+    a = world.add("a", shared_name=SHARED)
+    gone_by(world, a)
+    for _ in range(2):
+        former = a.state.incarnation
+        a.kill()
+        a.boot(trusted=former)
+        world.until(lambda: a.state.renewed_until is not None, limit_s=2.0)
+    world.until(world.all_held, limit_s=1.0)
+
+
+def test_g5_what_was_waited_out_is_not_known_of_a_store_that_was_set_back():
+    """Its versions are given anew."""
+    world = World()
+    a = world.add("a", shared_name=SHARED)
+    world.run(2 * P)
+    world.server.back_up()
+    world.run(60.0)
+    gone_by(world, a)
+    world.server.restore(world.server.backups[0])
+    world.until(lambda: a.fences, limit_s=5.0)
+    assert not a.state.about.shared_dead
