@@ -12,7 +12,7 @@ from kvip.core.election import heartbeat, members, records
 from kvip.core.election import lease as shared
 from kvip.core.election.heartbeat import node_of
 from kvip.core.election.history import learn_count, rewritten, with_count
-from kvip.core.election.learn_records import learn_record
+from kvip.core.election.learn_records import learn_record, seen
 from kvip.core.election.lease import is_older
 from kvip.core.election.members import Member
 from kvip.core.election.state import State, fresh, longest_s, look_again, own_name, replace, valid, with_longest
@@ -30,6 +30,9 @@ def watched(state: State, name: str, lease: Lease | None, *, now: float) -> Stat
         return replace(state, verify=state.verify | {name}) if version_of(state, name) else state
     state = replace(state, shown={**state.shown, name: lease.metadata.resource_version})
     state = learn(state, name, lease, now=now)
+    number = records.number_in(name)
+    if number is not None:
+        state = seen(state, number, lease.metadata.uid)
     if name in state.ahead and not is_older(lease.metadata.resource_version, version_of(state, name)):
         state = replace(state, ahead={key: at for key, at in state.ahead.items() if key != name})
     if name != own_name(state) or lease.spec.holder_identity != state.incarnation:
@@ -117,16 +120,17 @@ def learn_all(state: State, leases: Iterable[Lease], *, version: str, known: str
     missing = {name for name in _names(state) if name not in found and not is_older(version, version_of(state, name))}
     state = replace(state, verify=state.verify | missing)
     if state.synced_at is None:
-        state = look_again(replace(_with_the_absent(bridged(state, now=now), now), synced_at=now))
+        state = look_again(replace(_with_the_absent(state, now), synced_at=now, bridged_at=now))
     else:
         state = replace(state, listed_at=now)
     return freshen(state, sent_at, now=now)
 
 
 def bridged(state: State, *, now: float) -> State:
-    """The view was made whole by a snapshot, not by the watch. What was created and deleted in between was never seen: a VIP that has no
-    holder may have had one, as before the first sync (PROTOCOL T4)."""
-    return replace(state, bridged_at=now)
+    """The watch went on from a snapshot. What was created and deleted in between was never seen: a VIP that has no holder may have had
+    one, as before the first sync, and a record that the snapshot shows first may stand in the place of another (PROTOCOL T4)."""
+    slots = {number: replace(slot, seen=False) for number, slot in state.slots.items() if slot.seen}
+    return replace(state, bridged_at=now, followed=True, slots={**state.slots, **slots} if slots else state.slots)
 
 
 def _set_back(version: str, lease: Lease, known: str) -> bool:

@@ -29,7 +29,9 @@ def learn_record(state: State, number: int, lease: Lease | None, *, now: float, 
     if known is not None and version == known.version:
         return state if (lease.metadata.uid, records.mark_of(lease)) == (known.uid, known.mark) else rewritten(state, now=now)
     if known is not None and is_older(version, known.version):
-        return rewritten(state, now=now) if asked is not None and is_older(version, asked) else state
+        if asked is not None and is_older(version, asked):
+            return rewritten(state, now=now)
+        return _another_before(state, slot, known, now=now) if slot.unseen_until and lease.metadata.uid != known.uid else state
     record = records.parse(lease)
     free_from = slot.free_from
     if known is not None:
@@ -41,9 +43,24 @@ def learn_record(state: State, number: int, lease: Lease | None, *, now: float, 
             record = replace(record, intact=False)
     elif _claims_unasked(state, record, number):
         record = replace(record, intact=False)
+    elif state.followed and state.synced_at is not None:
+        slot = replace(slot, unseen_until=now + longest_s(state), seen=False)
     if not record.intact:
         free_from = now + max(longest_s(state), record.duration_s)
     return _set_record(state, slot, record, now=now, free_from=max(slot.free_from, free_from))
+
+
+def seen(state: State, number: int, uid: str) -> State:
+    """The watch showed a record of this UID: it has shown before whatever stood in its place."""
+    slot = state.slots.get(number)
+    if slot is None or slot.record is None or not slot.unseen_until or slot.record.uid != uid:
+        return state
+    return with_slot(state, replace(slot, seen=True, look_at=0.0))
+
+
+def _another_before(state: State, slot: Slot, known: Record, *, now: float) -> State:
+    """Another record stood in the place of one that was created since, and was deleted: who held by it may not know that yet."""
+    return _set_record(state, slot, replace(known, intact=False), now=now, free_from=max(slot.free_from, now + longest_s(state)))
 
 
 def _claims_unasked(state: State, record: Record, number: int) -> bool:

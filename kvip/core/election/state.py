@@ -77,6 +77,11 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing of it is free before this: it vanished, came anew or was changed by others, so it may hide who holds what (PROTOCOL T4)."""
     listed_since: dict[str, float] = {}
     """When each incarnation was first seen in this record: only a read after that tells whether it is over."""
+    unseen_until: float = 0.0
+    """The watch did not show it yet, so it may not have shown either what stood in its place before and was deleted: whoever held by that
+    does not act any more after this (PROTOCOL T4). 0 = it has shown all."""
+    seen: bool = False
+    """The watch shows it by now; a snapshot in the place of the watch would not have told of another one before."""
     wanted: dict[Vip, Wanted] = {}
     leaving: frozenset[Vip] = frozenset()
     """Ours by the record, but no longer permitted: to be let go of, then written off."""
@@ -136,6 +141,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     shown: dict[str, str] = {}
     """By Lease: the version that the watch showed last, whether anything could be learnt of it by then or not."""
     synced_at: float | None = None
+    followed: bool = False
+    """Did the watch ever go on from a snapshot? Before that it shows nothing of what happens."""
     bridged_at: float = float("-inf")
     """When the view was last made whole by a snapshot in the place of the watch: what came and went before it was never seen."""
     listed_at: float = float("-inf")
@@ -203,7 +210,7 @@ def fresh(state: State, now: float) -> bool:
 def permitted(state: State, slot: Slot) -> frozenset[Vip]:
     """The VIPs of a record that this node may hold while it is valid."""
     record = slot.record
-    if record is None or state.renewed_until is None:
+    if record is None or state.renewed_until is None or slot.unseen_until:
         return frozenset()
     listed = frozenset(record.claims.get(state.incarnation, ()))
     if slot.doubted and record.version == slot.doubt_version:
@@ -228,6 +235,8 @@ def with_longest(state: State, duration_s: float) -> State:
     mute = {node: each for node, each in state.members.items() if not (each.beat.intact if each.beat is not None else each.named)}
     members = {node: replace(each, silence_s=max(each.silence_s, duration_s)) for node, each in mute.items()}
     slots = {number: replace(slot, free_from=slot.free_from + more_s) for number, slot in state.slots.items() if slot.free_from}
+    unseen = {number: slot for number, slot in {**state.slots, **slots}.items() if slot.unseen_until}
+    slots |= {number: replace(slot, unseen_until=slot.unseen_until + more_s) for number, slot in unseen.items()}
     return look_again(replace(state, members={**state.members, **members}, slots={**state.slots, **slots}))
 
 

@@ -75,7 +75,7 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     proven = frozenset([vip for vip, want in here_or_off if want.held])
     asking = frozenset([vip for vip, want in here_or_off if want.unasked and not want.held])
     told = slot.record is None or not (proven & slot.record.unproven or asking - slot.record.unproven)
-    look_at = now + POLL_S if slot.leaving else NEVER
+    look_at = min(slot.unseen_until or NEVER, now + POLL_S if slot.leaving else NEVER)
     takes: set[Vip] = set()
     waiting: set[str] = set()
     turns = placement.Turns(placement.order(number, scene.alive, scene.loads, total=scene.total), scene.refused)
@@ -114,6 +114,8 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
 
 def _sorted_out(state: State, slot: Slot, scene: Scene, now: float) -> Slot:
     """What of ours stays, and what is to be let go of. Not known = stays."""
+    if slot.unseen_until and (slot.seen or now >= slot.unseen_until):
+        slot = replace(slot, unseen_until=0.0, seen=False)
     mine = slot.record.claims.get(state.incarnation, ()) if slot.record is not None else ()
     moving = {vip: node for vip, node in slot.moving.items() if vip in mine and node in scene.alive and vip not in refuses(state, node)}
     answers = [(vip, slot.wanted[vip].want.able) for vip in mine if vip in slot.wanted]
@@ -149,7 +151,7 @@ def _refused(state: State, vip: Vip, now: float) -> bool:
 def _due(state: State, slot: Slot, vip: Vip, holder: str | None, turns: placement.Turns) -> float:
     """When it is this node's turn to take a VIP."""
     wanted = slot.wanted[vip]
-    free = max(_free_at(state, wanted.want, holder), slot.free_from, state.not_before, wanted.since)
+    free = max(_free_at(state, wanted.want, holder), slot.free_from, slot.unseen_until, state.not_before, wanted.since)
     former = node_of(holder) if holder is not None else ""
     turn = turns.of(vip, wanted.want.leaning, former=former)
     rank = turn.index(state.node) if state.node in turn else len(turn)
