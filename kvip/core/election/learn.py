@@ -15,7 +15,7 @@ from kvip.core.election.history import learn_count, rewritten, with_count
 from kvip.core.election.learn_records import learn_record, seen
 from kvip.core.election.lease import is_older
 from kvip.core.election.members import Member
-from kvip.core.election.state import State, fresh, longest_s, look_again, own_name, replace, valid, with_longest
+from kvip.core.election.state import State, fresh, longest_s, look_again, own_name, remembering, replace, valid, with_longest
 from kvip.core.objects import Lease
 
 
@@ -165,6 +165,8 @@ def _learn_member(state: State, node: str, lease: Lease | None, *, now: float, a
     member = seen.member
     duration_s = member.beat.duration_s if member.beat is not None and member.beat.intact else 0.0
     state = with_longest(replace(state, members={**state.members, node: member}), duration_s)
+    if _renewed(before, member) and member.beat is not None and member.beat.holder not in state.met:
+        state = replace(state, met=remembering(state, state.met, member.beat.holder))
     if _changes_more_than_time(before, member):
         state = look_again(state)
     return _check_own(state, member, now=now, consistent=asked is not None) if node == state.node else state
@@ -181,6 +183,13 @@ def _check_own(state: State, member: Member, *, now: float, consistent: bool) ->
     if consistent and beat.sequence < state.confirmed_sequence:
         return rewritten(state, now=now)
     return state
+
+
+def _renewed(before: Member | None, after: Member) -> bool:
+    one, two = before.beat if before is not None else None, after.beat
+    if one is None or two is None or not (two.holder and two.intact):
+        return False
+    return one.holder == two.holder and one.version != two.version
 
 
 def _changes_more_than_time(before: Member | None, after: Member) -> bool:

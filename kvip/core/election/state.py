@@ -118,6 +118,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Incarnations that can never act again, see `remembering`."""
     retired: dict[str, None] = {}
     """Former incarnations of this very daemon, or of a predecessor known to be dead, see `remembering`."""
+    met: dict[str, None] = {}
+    """Incarnations that this daemon saw renew their heartbeat, see `remembering`."""
     refusals: dict[Vip, Refusal] = {}
     longest_s: float = 0.0
     """The longest lease duration seen."""

@@ -229,6 +229,8 @@ def _write(
         heir = _heir(state, slot, vip, scene, turns)
         if heir:
             claims[heir] = (*claims.get(heir, ()), vip)
+    # Nobody knows for how long the address has been free: another host may have been given it meanwhile.
+    long_dead = {vip for vip in takes if record is not None and record.holder.get(vip) not in state.met and not _want(slot, vip).held}
     spec, notes = records.claim(
         claims,
         state.incarnation,
@@ -236,7 +238,7 @@ def _write(
         duration_s=state.timers.lease_duration_s,
         before=record,
         proven=proven,
-        asking=asking,
+        asking=asking | long_dead,
     )
     version, uid, labels = (record.version, record.uid, record.labels) if record is not None else ("", "", {})
     op = Op(

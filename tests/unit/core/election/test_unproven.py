@@ -140,3 +140,29 @@ def test_a_note_that_cannot_be_read_proves_nothing_and_one_of_others_concerns_no
         edited = msgspec.structs.replace(lease.metadata, annotations={**lease.metadata.annotations, records.UNPROVEN: text})
         world.server.leases[lease.metadata.name] = msgspec.structs.replace(lease, metadata=edited)
     assert len(unproven(world)) == left
+
+
+def test_what_a_holder_held_whom_nobody_saw_alive_is_unproven_for_the_next():
+    """Every node was off for days, say, and another host was given the address."""
+    world, a, b = settled("a", "b")
+    a.kill(), b.kill()
+    world.run(100 * D)
+    b.boot()
+    world.taken = set(world.vips)
+    world.until(lambda: set(world.vips) == claims.permits(b.state), limit_s=3 * D)
+    assert unproven(world) == set(world.vips)
+    world.taken = set()
+    b.soon()
+    world.until(lambda: b.acts() == set(world.vips), limit_s=1.0)
+    world.run(P)
+    assert unproven(world) == set()
+
+
+def test_what_is_still_bound_after_a_restart_is_proven():
+    world, a, _ = settled("a", "b")
+    former, bound = a.state.incarnation, set(a.bound)
+    a.kill()
+    a.boot(trusted=former)
+    a.bound, a.let_go = bound, lambda vip: None
+    world.until(lambda: set(world.vips) == claims.permits(a.state), limit_s=2.0)
+    assert unproven(world) == set()
