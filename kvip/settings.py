@@ -205,7 +205,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         _meta(
             "Ask the segment for an address (RFC 5227, 3 x 50 ms) before it is bound for the first time, and before it goes to "
-            "another NIC; bind nothing that another host answers for. Never at a take-over from a kvip that had it bound."
+            "another NIC; bind nothing that another host answers for. Never at a take-over from a kvip that had it bound "
+            "and was seen alive."
         ),
     ] = True
     ipv6_dad: Annotated[

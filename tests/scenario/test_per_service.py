@@ -105,6 +105,31 @@ def test_g3_an_address_of_which_another_holds_one_lease_is_not_bound(cluster: Cl
         peer.sweep()
 
 
+def test_g3_a_holder_that_cannot_hear_that_its_service_is_gone_is_waited_for(cluster: Cluster) -> None:
+    """Its address is another Service's by then, with a Lease of its own. Not even the question to the segment stands in between."""
+    with ExitStack() as stack:
+        for name in list(cluster.nodes):
+            stack.enter_context(cluster.restarted(name, KVIP_PROBE="false"))
+        cluster.create("web", VIP)
+        cluster.wait_bound(VIP, timeout_s=BOUND_S)
+        holder = cluster.holder_of(VIP)
+        other = cluster.other(holder)
+        with cluster.judging(VIP) as prober:
+            cluster.lan.cut_api(holder.node)
+            try:
+                cluster.delete("web")
+                time.sleep(0.2)
+                cluster.create("mail", VIP)
+                wait(lambda: VIP in other.vips(), "the other node has it", timeout_s=2 * BOUND_S)
+                time.sleep(1.0)
+            finally:
+                cluster.lan.cut_api(holder.node, False)
+            report = prober.report(VIP)
+        print(f"longest silence {report.longest_silence_s:.2f} s")
+        assert report.two_answers_s == 0
+        assert _lease_holder(cluster, "kubevip-mail") == other.node
+
+
 @pytest.mark.parametrize("name", ["shared", "kube-public/shared"])
 def test_services_that_name_one_lease_share_it(cluster: Cluster, name: str) -> None:
     cluster.create("web", VIP, annotations={LEASE_NAME: name})
