@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from kvip import metrics
 from kvip.clock import SystemClock
 from kvip.core.strays import parse_ranges
+from kvip.daemon.assembly import assemble
 from kvip.daemon.elections import switch_groups
 from kvip.daemon.life import Life
 from kvip.daemon.nic import find_nic, read_all_links
@@ -97,7 +98,7 @@ async def _run(settings: Settings) -> None:
             stack.callback(parts.executor.fence)
             connections = [await stack.enter_async_context(await connect(kubeconfig=settings.kubeconfig or None)) for _ in range(2)]
             lease_api, api = (Api(connection, on_request=_count_request) for connection in connections)
-            parts.build(lease_api=lease_api, api=api, api_host=connections[0].host, nic=choice)
+            assemble(parts, lease_api=lease_api, api=api, api_host=connections[0].host, nic=choice)
             parts.remember(found, removed=removed)
             with on_sigusr1(parts):
                 await Life(parts).serve()
