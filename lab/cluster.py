@@ -17,11 +17,12 @@ import msgspec
 from kvip.settings import Settings
 from lab.admin import Json, request
 from lab.apihost import ApiHost
-from lab.lan import CLIENT, Lan, node_ip, node_ip6
+from lab.lan import CLIENT, Lan, node_ip
 from lab.netns import LabError
 from lab.node import NodeProcess
 from lab.prober import Prober
 from lab.sniffer import Sniffer
+from lab.tampering import Tampering
 
 ADDRESSES = "kube-vip.io/loadbalancerIPs"
 SERVICES = "/api/v1/namespaces/default/services"
@@ -48,13 +49,13 @@ def wait(check: Callable[[], bool], what: str, *, timeout_s: float) -> float:
     return now() - began
 
 
-class Cluster:
+class Cluster(Tampering):
     """The LAN, the API server, and one daemon per node."""
 
     def __init__(
         self, lan: Lan, api: ApiHost, *, work_dir: Path, nodes: tuple[str, ...] = ("n1", "n2"), env: Mapping[str, str] | None = None
     ) -> None:
-        self.lan = lan
+        super().__init__(lan)
         self.api = api
         self._work_dir = work_dir
         self._env = dict(env or {})
@@ -278,40 +279,3 @@ class Cluster:
                     raise LabError(f"{vip} is not answered before the fault")
             prober.clear()
             yield prober
-
-    # -- what someone else does to a node --------------------------------------------------------------------------------------
-
-    def drop_address(self, node: str, vip: str) -> None:
-        """`ip addr del` of a VIP."""
-        self.lan.run(node, "ip", "addr", "del", f"{vip}/{128 if ':' in vip else 32}", "dev", "eth0")
-
-    def flush_addresses(self, node: str) -> None:
-        """`ip addr flush dev eth0`, and the node's own addresses and routes back, as when a network manager is restarted."""
-        self.lan.run(node, "ip", "addr", "flush", "dev", "eth0")
-        self.restore_addresses(node)
-
-    def restore_addresses(self, node: str) -> None:
-        """The node's own addresses and routes, where they are missing."""
-        self.lan.ns(node).ip_batch([line.replace("addr add", "addr replace") for line in _own_addresses(node)])
-
-    def flush_rules(self, node: str) -> None:
-        """`nft flush ruleset`."""
-        self.lan.run(node, "nft", "flush", "ruleset")
-
-    def change_mac(self, node: str, mac: str) -> None:
-        """Give eth0 another MAC while it is up."""
-        self.lan.run(node, "ip", "link", "set", "dev", "eth0", "address", mac)
-
-    def remove_nic(self, node: str) -> None:
-        """Take eth0 out of the node: for the node it is gone, with every address."""
-        self.lan.run(node, "ip", "link", "set", "dev", "eth0", "netns", self.lan.ns("lab").path, "name", f"{node}-out")
-
-    def return_nic(self, node: str) -> None:
-        """Undo `remove_nic`, with the node's own addresses and routes."""
-        self.lan.run("lab", "ip", "link", "set", "dev", f"{node}-out", "netns", self.lan.ns(node).path, "name", "eth0")
-        self.lan.ns(node).ip_batch(["link set eth0 up", *_own_addresses(node)])
-
-
-def _own_addresses(node: str) -> list[str]:
-    lines = [f"addr add {node_ip(node)}/24 dev eth0", f"addr add {node_ip6(node)}/64 dev eth0 nodad"]
-    return [*lines, "route replace default dev eth0", "route replace ::/0 dev eth0"]

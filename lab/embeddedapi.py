@@ -9,54 +9,41 @@ from __future__ import annotations
 import http.client
 import os
 import shutil
-import signal
 import sys
-import tempfile
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
 from kvip.settings import Settings
-from lab.apihost import ADMIN_TOKEN, KVIP_TOKEN, Child, LabError, wait_until, write_kubeconfig
+from lab.apihost import Child, LabError, wait_until
+from lab.hostedapi import HostedApi
 
 READY_TIMEOUT_S = 20.0
 REQUEST_TIMEOUT_S = 5.0
 SAVE_TIMEOUT_S = 5.0
 
 
-class EmbeddedApi:
-    """`python -m lab.apiserver` on `address`:`port` (0 = a free one), plain HTTP. See `lab.apihost.ApiHost` for the verbs."""
+class EmbeddedApi(HostedApi):
+    """`python -m lab.apiserver` on `address`:`port` (0 = a free one), plain HTTP. See `lab.apihost.ApiHost` for the verbs.
+
+    `set_faults(stall=..., client=...)` stalls one client only. Ended, it saves the objects; its history is lost, as the real server's watch
+    cache. `url` is known once it is started.
+    """
+
+    what = "embeddedapi"
+    grace_s = SAVE_TIMEOUT_S
 
     def __init__(self, address: str = "127.0.0.1", port: int = 6443, *, bookmark_period_s: float = 60.0) -> None:
-        self.address = address
-        self.port = port
-        self.url = ""
-        """Known once started."""
-        self.admin_token = ADMIN_TOKEN
-        self.ca_file: Path | None = None
-        self.kvip_token = KVIP_TOKEN
-        self.directory = Path(tempfile.mkdtemp(prefix="kvip-embeddedapi-"))
-        self.admin_kubeconfig = self.directory / "admin.kubeconfig"
-        self.kvip_kubeconfig = self.directory / "kvip.kubeconfig"
+        super().__init__(address, port)
         self._bookmark_period_s = bookmark_period_s
         self._wait_file = self.directory / "listening"
-        self._api: Child | None = None
-
-    def __enter__(self) -> EmbeddedApi:
-        self.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start the process, wait until it listens, write the kubeconfigs. Errors: LabError."""
         try:
             self._start_api()
-            for path, token, user in ((self.admin_kubeconfig, ADMIN_TOKEN, "admin"), (self.kvip_kubeconfig, KVIP_TOKEN, "kvip")):
-                write_kubeconfig(path, url=self.url, token=token, user=user)
+            self._write_kubeconfigs()
         except BaseException:
             self.stop()
             raise
@@ -68,30 +55,8 @@ class EmbeddedApi:
             self._api = None
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def kill_api(self) -> None:
-        """End the process, which cuts all connections and saves the objects; its history is lost, as the real server's watch cache."""
-        if self._api is not None:
-            self._api.stop(grace_s=SAVE_TIMEOUT_S)
-            self._api = None
-
     def give_rights(self, settings: Settings) -> None:
         """This server lets everybody do everything."""
-
-    def restart_api(self, *, down_s: float = 0.0) -> None:
-        """End it, wait, start it on the same address with the same objects; faults and counts start anew."""
-        self.kill_api()
-        time.sleep(down_s)
-        self._start_api()
-
-    def stall(self, stalled: bool, /) -> None:
-        """SIGSTOP or SIGCONT to the process; `set_faults(stall=..., client=...)` stalls one client only."""
-        if self._api is None:
-            raise LabError("stall: the embedded API server does not run")
-        self._api.send(signal.SIGSTOP if stalled else signal.SIGCONT)
-
-    def log_tail(self, lines: int = 30) -> str:
-        """The end of what it printed."""
-        return self._api.tail(lines) if self._api else ""
 
     def set_faults(self, **settings: object) -> None:
         """Change the faults named, see `lab.apiserver.faults.FaultRequest`. Errors: LabError with the server's words."""

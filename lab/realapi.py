@@ -13,10 +13,8 @@ import ipaddress
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,8 @@ from typing import Any
 from kvip.core.rights import rbac_objects
 from kvip.settings import Settings
 from lab.admin import request
-from lab.apihost import ADMIN_TOKEN, KVIP_TOKEN, Child, LabError, wait_until, write_kubeconfig
+from lab.apihost import ADMIN_TOKEN, KVIP_TOKEN, Child, LabError, wait_until
+from lab.hostedapi import HostedApi
 
 READY_TIMEOUT_S = 60.0
 REQUEST_TIMEOUT_S = 5.0
@@ -84,24 +83,19 @@ def _free_ports(count: int) -> list[int]:
             probe.close()
 
 
-class RealApi:
+class RealApi(HostedApi):
     """etcd and kube-apiserver on `address`:`port`, with TLS. See `lab.apihost.ApiHost` for the verbs."""
+
+    what = "realapi"
 
     def __init__(self, address: str, port: int = 6443, *, assets: Path | None = None, extra_args: tuple[str, ...] = ()) -> None:
         ip = ipaddress.ip_address(address)
         if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
             # kube-apiserver refuses such an --advertise-address (net.ParseIP + ValidateEndpointIP rules).
             raise LabError(f"{address}: kube-apiserver needs a global unicast address of this namespace")
-        self.address = address
-        self.port = port
-        self.url = f"https://{f'[{address}]' if ip.version == 6 else address}:{port}"
-        self.admin_token = ADMIN_TOKEN
-        self.kvip_token = KVIP_TOKEN
+        super().__init__(address, port, url=f"https://{f'[{address}]' if ip.version == 6 else address}:{port}")
         self.assets = assets or assets_dir()
-        self.directory = Path(tempfile.mkdtemp(prefix="kvip-realapi-"))
-        self.admin_kubeconfig = self.directory / "admin.kubeconfig"
-        self.kvip_kubeconfig = self.directory / "kvip.kubeconfig"
-        self.ca_file: Path | None = self.directory / "certs" / "apiserver.crt"
+        self.ca_file = self.directory / "certs" / "apiserver.crt"
         """The self-signed certificate that kube-apiserver makes, with its CA appended."""
         self.phases_s: dict[str, float] = {}
         """Seconds from `start()` to: etcd running, /readyz, rights given."""
@@ -109,14 +103,6 @@ class RealApi:
         self._rights: set[str] = set()
         self._etcd_url = ""
         self._etcd: Child | None = None
-        self._api: Child | None = None
-
-    def __enter__(self) -> RealApi:
-        self.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start both, wait for /readyz, create kvip's role, write the kubeconfigs. Errors: LabError."""
@@ -132,8 +118,7 @@ class RealApi:
             self.phases_s["ready"] = time.monotonic() - began
             self._create_rights()
             self.phases_s["rights"] = time.monotonic() - began
-            for path, token, user in ((self.admin_kubeconfig, ADMIN_TOKEN, "admin"), (self.kvip_kubeconfig, KVIP_TOKEN, "kvip")):
-                write_kubeconfig(path, url=self.url, token=token, user=user, ca_file=self.ca_file)
+            self._write_kubeconfigs()
         except BaseException:
             self.stop()
             raise
@@ -171,28 +156,6 @@ class RealApi:
         status, answer = self.request(method, path, body)
         if not 200 <= status < 300:
             raise LabError(f"{method} {path}: {status} {answer.get('message', '')}")
-
-    def kill_api(self) -> None:
-        """SIGKILL to kube-apiserver; etcd keeps the objects."""
-        if self._api is not None:
-            self._api.stop()
-            self._api = None
-
-    def restart_api(self, *, down_s: float = 0.0) -> None:
-        """Kill kube-apiserver, wait, start it again on the same data; returns when /readyz answers."""
-        self.kill_api()
-        time.sleep(down_s)
-        self._start_api()
-
-    def stall(self, stalled: bool, /) -> None:
-        """SIGSTOP or SIGCONT to kube-apiserver."""
-        if self._api is None:
-            raise LabError("stall: kube-apiserver does not run")
-        self._api.send(signal.SIGSTOP if stalled else signal.SIGCONT)
-
-    def log_tail(self, lines: int = 30) -> str:
-        """The end of kube-apiserver's log."""
-        return self._api.tail(lines) if self._api else ""
 
     def kubectl(self, *args: str, stdin: str = "", timeout_s: float = 20.0) -> str:
         """Run kubectl as the administrator and return what it printed. Errors: LabError with its words."""

@@ -20,7 +20,7 @@ from kvip.daemon.binding import slices
 from kvip.errors import NetlinkError, SwitchError
 from kvip.kernel import foreign_rules
 from kvip.kernel.batches import AddressOp, AddressSocket, OpResult, vip_address
-from kvip.kernel.foreign_rules import Leftover
+from kvip.kernel.foreign_listings import Leftover
 from kvip.kernel.nft_tables import Tables
 
 ROUNDS = 3

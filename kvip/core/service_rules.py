@@ -11,7 +11,6 @@ reassembled by then, replies to what the VIP itself asked are known, and the por
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -56,6 +55,14 @@ class Restriction(msgspec.Struct, frozen=True, kw_only=True):
     openings: tuple[Opening, ...] = ()
 
 
+class Piece(NamedTuple):
+    """One VIP in a table: what it is made of, and its elements as nft(8) reads them."""
+
+    allowed: Restriction
+    vip: msgspec.Raw
+    ports: tuple[msgspec.Raw, ...]
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """The table as a whole."""
 
@@ -63,13 +70,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """For `nft -j -f -`; one transaction that replaces the table."""
     sizes: Mapping[str, int] = {}
     """Set -> the number of its elements. No sets: there is to be no table."""
-
-
-class _Piece(NamedTuple):
-    """The elements of one VIP, as nft(8) reads them."""
-
-    vip: msgspec.Raw
-    ports: tuple[msgspec.Raw, ...]
+    pieces: Mapping[Vip, Piece] = {}
+    """What the next table need not make anew."""
 
 
 def restriction(services: Iterable[Service]) -> Restriction | None:
@@ -103,23 +105,25 @@ def faults(service: Service) -> tuple[str, ...]:
     return tuple(found)
 
 
-def compile_rules(restrictions: Mapping[Vip, Restriction], *, nics: Sequence[str]) -> Rules:
+def compile_rules(restrictions: Mapping[Vip, Restriction], *, nics: Sequence[str], before: Rules | None = None) -> Rules:
     """The table for all VIPs. Raises ValueError for a NIC whose name cannot be written.
 
-    A VIP costs little when it was in a table before with the same restriction.
+    A VIP costs little when it was in the table `before` with the same restriction.
     """
     # `add` first: `delete` of a table that is not there would fail.
     entries = [_add("table", name=TABLE), {"delete": {"table": {"family": FAMILY, "name": TABLE}}}]
     sizes: dict[str, int] = {}
+    known = before.pieces if before is not None else {}
+    pieces = {vip: _piece(vip, allowed, known.get(vip)) for vip, allowed in restrictions.items()}
     if restrictions:
         entries += [_add("table", name=TABLE)]
-        for name, (kind, elements) in _sets(restrictions, sorted(map(check_nic, nics))).items():
+        for name, (kind, elements) in _sets(pieces, sorted(map(check_nic, nics))).items():
             # nft 1.0.6 refuses an empty list of elements.
             listed = {"elem": elements} if elements else {}
             entries.append(_add("set", table=TABLE, name=name, type=kind, **listed))
             sizes[name] = len(elements)
         entries += _chains()
-    return Rules(document=msgspec.json.encode({"nftables": entries}), sizes=sizes)
+    return Rules(document=msgspec.json.encode({"nftables": entries}), sizes=sizes, pieces=pieces)
 
 
 def sample() -> dict[Vip, Restriction]:
@@ -137,12 +141,11 @@ def _exempt(service: Service) -> bool:
     return (service.metadata.annotations or {}).get(IGNORE_SECURITY, "").strip().lower() == "true"
 
 
-def _sets(restrictions: Mapping[Vip, Restriction], nics: Sequence[str]) -> dict[str, tuple[object, list[object]]]:
+def _sets(pieces: Mapping[Vip, Piece], nics: Sequence[str]) -> dict[str, tuple[object, list[object]]]:
     ports = ["inet_proto", "inet_service"]
     vips: dict[bool, list[object]] = {False: [], True: []}
     openings: dict[bool, list[object]] = {False: [], True: []}
-    for vip, allowed in restrictions.items():
-        piece = _piece(vip, allowed)
+    for vip, piece in pieces.items():
         vips[is_ipv6(vip)].append(piece.vip)
         openings[is_ipv6(vip)] += piece.ports
     return {
@@ -154,9 +157,11 @@ def _sets(restrictions: Mapping[Vip, Restriction], nics: Sequence[str]) -> dict[
     }
 
 
-@lru_cache(maxsize=32_768)
-def _piece(vip: Vip, allowed: Restriction) -> _Piece:
-    return _Piece(
+def _piece(vip: Vip, allowed: Restriction, known: Piece | None) -> Piece:
+    if known is not None and known.allowed == allowed:
+        return known
+    return Piece(
+        allowed,
         _element(vip, _comment(allowed.owners)),
         tuple(_element({"concat": [vip, protocol, port]}, _comment((owner,))) for protocol, port, owner in allowed.openings),
     )

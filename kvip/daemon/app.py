@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from kvip import metrics
 from kvip.clock import SystemClock
 from kvip.core.strays import parse_ranges
+from kvip.daemon.assembly import assemble
 from kvip.daemon.elections import switch_groups
 from kvip.daemon.life import Life
 from kvip.daemon.nic import find_nic, read_all_links
@@ -32,6 +33,12 @@ from kvip.settings import Settings
 
 log = logging.getLogger(__name__)
 
+COLLECT = (10_000, 100, 100)
+"""How many objects more before the garbage collector looks through the new ones, and how often before it looks through older ones.
+
+What pyroute2 decodes refers to itself: 150 objects for each NIC at each audit, which only the collector frees. It must not let them pile
+up, nor look through all that is known of a large cluster for them.
+"""
 GROUPS_AT_START = 16
 """Lease groups that the switch has from the start: their rules are loaded in 44 ms (nft 1.0.6, measured); 256 would take 539 ms."""
 
@@ -41,7 +48,7 @@ async def run(settings: Settings) -> None:
 
     Raises ConfigError when a setting cannot be used on this node, NetlinkError when the kernel cannot be read at start.
     """
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(*COLLECT)
     stop = asyncio.Event()
     with stop_signals(stop.set):
         started = asyncio.create_task(_run(settings), name="daemon")
@@ -97,7 +104,7 @@ async def _run(settings: Settings) -> None:
             stack.callback(parts.executor.fence)
             connections = [await stack.enter_async_context(await connect(kubeconfig=settings.kubeconfig or None)) for _ in range(2)]
             lease_api, api = (Api(connection, on_request=_count_request) for connection in connections)
-            parts.build(lease_api=lease_api, api=api, api_host=connections[0].host, nic=choice)
+            assemble(parts, lease_api=lease_api, api=api, api_host=connections[0].host, nic=choice)
             parts.remember(found, removed=removed)
             with on_sigusr1(parts):
                 await Life(parts).serve()

@@ -10,8 +10,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-import msgspec
-
 from kvip.clock import Clock
 from kvip.core.addresses import Surroundings, addresses_of
 from kvip.core.desired import Rules, Wish, interpret
@@ -26,7 +24,7 @@ from kvip.core.placing import NicChoice, Placed
 from kvip.core.problem import Problem, bounded
 from kvip.core.sharing import Sharing
 from kvip.core.siting import Choice
-from kvip.daemon.lingering import Lingering
+from kvip.daemon.claiming import Claiming
 from kvip.daemon.nics import Nics
 from kvip.daemon.objections import objections
 from kvip.daemon.publisher import Publisher
@@ -40,7 +38,7 @@ T = TypeVar("T")
 
 
 class Desire:
-    """Owns the ledger's content; reads the stores, never writes them."""
+    """Reads the stores, never writes them; `claiming` keeps the ledger."""
 
     def __init__(
         self,
@@ -70,17 +68,22 @@ class Desire:
         self._rules = rules
         self._node = node
         self._one_holder = one_holder
-        self._clock = clock
         self._publisher = publisher
-        self._on_ledger_changed = on_ledger_changed
         self.surroundings = Surroundings()
         self.sharing = Sharing()
-        self._lingering = Lingering()
-        self._claimed_for: dict[ServiceKey, Wish] = {}
+        self.claiming = Claiming(
+            ledger=ledger,
+            sharing=self.sharing,
+            services=services,
+            facts=facts,
+            clock=clock,
+            publisher=publisher,
+            on_gone=self._forget,
+            on_changed=on_ledger_changed,
+        )
         self._problems: dict[Uid, tuple[Problem, ...]] = {}
         self._choices: dict[Vip, Choice] = {}
         self._chosen_at = (0, False)
-        self._former: dict[Vip, tuple[Claimant, ...]] = {}
         self._read_through = False
 
     @property
@@ -123,23 +126,16 @@ class Desire:
     def read(self, keys: Iterable[ServiceKey]) -> set[Vip]:
         """Bring the ledger in line with these Services; returns the VIPs to look at again."""
         noted = dict.fromkeys(keys)
+        self.claiming.tidy()
         _each(noted, self._note)
         self._choices.clear()
         concerned = [*noted, *(self.sharing.settle() - noted.keys())]
-        touched = set[Vip]().union(*_each(concerned, self._claim))
+        touched = set[Vip]().union(*_each(concerned, self.claiming.claim))
         _each({*concerned, *self._sharers(touched)}, self._object)
         _each(concerned, self._publisher.service_changed)
         if touched:
             self._nics.claims_changed(touched)
         return touched
-
-    def lingers_until(self) -> float:
-        """When the next address that is kept until its successor is up has to go."""
-        return self._lingering.until
-
-    def lingered(self) -> list[ServiceKey]:
-        """The Services of which an address was kept for long enough."""
-        return self._lingering.over(self._clock.now())
 
     def _note(self, key: ServiceKey) -> None:
         """What one Service asks for."""
@@ -149,46 +145,10 @@ class Desire:
         else:
             self.sharing.ask(interpret(service, self._rules, self.surroundings))
 
-    def _claim(self, key: ServiceKey) -> set[Vip]:
-        """The claims of one Service."""
-        wish = self.sharing.wish(key)
-        before = {vip: tuple(self.ledger.claimants(vip).values()) for vip in self.ledger.claims_of(key)}
-        former = self._claimed_for.pop(key, None)
-        if former is not None and (wish is None or wish.uid != former.uid):
-            self._lingering.forget(key)
-            self._publisher.forget(former.uid)
-            self._problems.pop(former.uid, None)
-            former = None
-        touched = self.ledger.drop(key) if wish is None else self._claim_for(key, wish, former, before)
-        for vip, claimants in before.items():
-            if not self.ledger.claimants(vip) and self._facts.is_marked(vip):
-                self._former[vip] = claimants
-        for vip in self.ledger.claims_of(key):
-            self._former.pop(vip, None)
-        if touched:
-            self._on_ledger_changed()
-        return touched | set(before) | set(self.ledger.claims_of(key))
-
-    def _claim_for(self, key: ServiceKey, wish: Wish, former: Wish | None, claimed: Iterable[Vip]) -> set[Vip]:
-        """`former`: what this very Service wished before, and `claimed` by it."""
-        had = set(claimed) if former is not None else set()
-        granted = self.sharing.granted(wish)
-        # Whose entry in the status an address is hangs on where it came from: one is not kept over a change of that.
-        movable = had if former is None or former.from_status == wish.from_status else set()
-        leaving = [vip for vip in movable if vip not in wish.listed and len(self.ledger.claimants(vip)) == 1 and self._facts.is_marked(vip)]
-        coming = [vip for vip in granted if not self._is_up(wish, vip)]
-        kept = self._lingering.keep(key, leaving, coming=coming, new=set(granted) - had, now=self._clock.now())
-        claims = msgspec.structs.replace(wish, addresses=(*granted, *kept))
-        touched = self.ledger.claim(claims, since=self._clock.wall().isoformat(timespec="seconds"))
-        if former is not None and not former.from_status:
-            self._publisher.withdrawn(key, wish.uid, had - set(claims.addresses))
-        self._claimed_for[key] = wish
-        return touched
-
-    def _is_up(self, wish: Wish, vip: Vip) -> bool:
-        """Is the VIP announced, here or elsewhere as the Service's status shows (where a holder wrote that)?"""
-        service = self._services.store.get(wish.key) if not wish.from_status else None
-        return self._publisher.announces_for(vip, wish.key) or (service is not None and any(entry.ip == vip for entry in service.ingress))
+    def _forget(self, uid: Uid) -> None:
+        """The Service of this UID is gone."""
+        self._publisher.forget(uid)
+        self._problems.pop(uid, None)
 
     def _sharers(self, vips: Iterable[Vip]) -> set[ServiceKey]:
         """Other Services of these VIPs whose lot may have changed with them."""
@@ -216,10 +176,6 @@ class Desire:
         return tuple(objections(wish, self.sharing, self.whereabouts, self._nics, self.choose, node=node, one_holder=one_holder))
 
     # -- what follows for a VIP --------------------------------------------------------------------------------------------
-
-    def former_claimants(self, vip: Vip) -> tuple[Claimant, ...]:
-        """Who asked for a VIP that nobody asks for any more; each answer is given once."""
-        return self._former.pop(vip, ())
 
     def remember(self, claims: Mapping[Vip, tuple[Claimant, ...]]) -> None:
         """Claims by the journal of a former daemon: what of them is not asked for now is ours to remove from status."""

@@ -80,6 +80,8 @@ class Firewall:
         self._wanted: dict[Vip, Restriction] = {}
         self._applied: dict[Vip, Restriction] = {}
         self._applied_nics: frozenset[str] = frozenset()
+        self._compiled: Rules | None = None
+        """The table that was to be applied last."""
         self._leaving: set[Vip] = set()
         """Nobody asks for them, but they are bound still: their rules go after them (PROTOCOL K5)."""
         self._begun = self._dirty = self._doubted = self._tampered = False
@@ -202,7 +204,8 @@ class Firewall:
         self._dirty, since = False, self._dirty_since
         began = self._clock.now()
         try:
-            await self._table.apply(compile_rules(wanted, nics=sorted(nics)))
+            self._compiled = compile_rules(wanted, nics=sorted(nics), before=self._compiled)
+            await self._table.apply(self._compiled)
         except (SwitchError, ValueError) as error:
             self._dirty, self._dirty_since = True, since
             self._failed(str(error))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from kvip import metrics
 from kvip.kernel.firewall import ToolError
-from kvip.kernel.foreign_rules import Leftover
+from kvip.kernel.foreign_listings import Leftover
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 SUBNET_GRACE_S = 2.0
 """A network manager that is restarted takes a NIC's addresses away and puts them back: no VIP is moved for that."""
-MOST_REMEMBERED = 65_536
+SPARE = 64
+"""Answers beyond twice those that were needed, before it is looked which still are."""
 
 Claims = Sequence[NicChoice | None]
 _Place = tuple[Vip, int, IfIndex]
@@ -54,6 +55,8 @@ class Nics:
         self._ground: Ground | None = None
         self._doubted = False
         self._placed: dict[tuple[NicChoice, Vip], Placed] = {}
+        self._needed = 0
+        """How many answers Services asked for when that was last looked at."""
         self._seen: dict[_Place, Address] = {}
         self._lost_at: dict[_Place, float] = {}
         self._used_by: dict[str, set[Vip]] = {}
@@ -87,8 +90,8 @@ class Nics:
         self._doubted = False
         before, ground = self._ground, placing.survey(self._facts.links.values(), self._own_addresses(), preferred=self._preferred)
         self._ground = ground
-        if len(self._placed) > MOST_REMEMBERED:
-            self._placed, self._moved = {}, True
+        if len(self._placed) > 2 * self._needed + SPARE:
+            self._forget_unasked()
         same_subnets = before is not None and before.table == ground.table
         for (choice, vip), placed in self._placed.items():
             if choice.by_subnet and same_subnets:
@@ -101,6 +104,14 @@ class Nics:
         if self._moved:
             self._uncounted.update(self._ledger.vips())
         return ground
+
+    def _forget_unasked(self) -> None:
+        """Addresses come and go, and so does what Services say of NICs."""
+        asked = {_key(self.default, _ANY)}
+        for vip in self._ledger.vips():
+            asked.update(_key(choice, vip) for choice in (self.default, *self._claims(vip)) if choice is not None)
+        self._placed = {key: placed for key, placed in self._placed.items() if key in asked}
+        self._needed = len(self._placed)
 
     def _own_addresses(self) -> list[Address]:
         """The node's own addresses with a subnet; one that went is kept for a moment, as long as its NIC is there."""
@@ -135,7 +146,7 @@ class Nics:
     def place(self, choice: NicChoice, vip: Vip) -> Placed:
         """Where a VIP would go by this choice."""
         ground = self._survey()
-        key = (choice, vip if choice.by_subnet else _ANY)
+        key = _key(choice, vip)
         placed = self._placed.get(key)
         if placed is None:
             placed = self._placed[key] = placing.place(choice, vip, ground)
@@ -176,3 +187,7 @@ class Nics:
     def concern(self, name: str) -> bool:
         """Was that one of the NICs in use when they were last looked at?"""
         return name in self._watched
+
+
+def _key(choice: NicChoice, vip: Vip) -> tuple[NicChoice, Vip]:
+    return choice, vip if choice.by_subnet else _ANY

@@ -44,6 +44,10 @@ class Outcome:
         """A change that asks for this VIP was read; the time to its first frame counts from here."""
         self._asked_at.setdefault(vip, at)
 
+    def unasked(self, vip: Vip) -> None:
+        """Nothing of the VIP is here, nor about to be: no frame is awaited any more."""
+        self._asked_at.pop(vip, None)
+
     def ending(self, vip: Vip, at: float | None) -> None:
         """The VIP is not to be here any more, by a change that was read then: the time until it is gone counts. None = it is to stay."""
         if at is None:
@@ -138,7 +142,7 @@ class Outcome:
             metrics.let_go_seconds.observe(self._clock.now() - ending_at)
         self._asked_at.pop(vip, None)
         self._stopped(vip)
-        former = self._desire.former_claimants(vip)
+        former = self._desire.claiming.former_claimants(vip)
         left_over = self._left_over.pop(vip, None)
         if left_over is not None and action.reason == "no claimant":
             self._swept(vip, left_over)

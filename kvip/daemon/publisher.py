@@ -272,7 +272,9 @@ class Publisher:
 
     def _tell_bound(self, vip: Vip, uid: Uid) -> None:
         told = self._told.setdefault(vip, set())
-        claimant = self._ledger.claimants(vip).get(uid)
+        claimants = self._ledger.claimants(vip)
+        told.intersection_update(claimants)
+        claimant = claimants.get(uid)
         if uid not in told and claimant is not None:
             told.add(uid)
             self._post(claimant, "VIPBound", f"{vip} is bound and announced on {self._node} ({self._nic[vip]})")

@@ -82,6 +82,8 @@ class ReconcileLoop:
         self._reading_all = False
         self._nodes_changed = False
         self._knew_endpoints = False
+        self._told_unknown: set[Vip] = set()
+        """VIPs of which was told that it is not known what is asked for them."""
 
     # -- marks ------------------------------------------------------------------------------------------------------
 
@@ -145,6 +147,8 @@ class ReconcileLoop:
             if dirty:
                 await self.turn.act(dirty, self)
                 self._demand_changed(dirty)
+                if not self._desire.known:
+                    self._told_unknown.update(dirty)
             self._heartbeats.beat("reconcile")
             if self._desire.known:
                 self._outcome.report_left_over()
@@ -162,7 +166,7 @@ class ReconcileLoop:
         return self._facts.is_marked(vip) and (not self._desire.ledger.claimants(vip) or self._permit(vip) is None)
 
     def _pause_s(self) -> float:
-        soonest = min(self._desire.lingers_until(), self._retry.soonest)
+        soonest = min(self._desire.claiming.lingers_until(), self._retry.soonest)
         return min(TICK_S, max(0.001, soonest - self._clock.now()))
 
     def _notice_knowledge(self) -> None:
@@ -195,7 +199,7 @@ class ReconcileLoop:
     def _read_services(self) -> None:
         if not self._desire.synced:
             return
-        for key in self._desire.lingered():
+        for key in self._desire.claiming.lingered():
             self._services[key] = None
         batch = [self._services.popitem(last=False)[0] for _ in range(min(SERVICES_PER_TURN, len(self._services)))]
         touched = self._desire.read(batch)
@@ -206,7 +210,8 @@ class ReconcileLoop:
             self._reading_all = False
             self._desire.read_through(True)
             self.on_permit_changed()
-            self._demand_changed(self._desire.ledger.vips())
+            self._demand_changed({*self._desire.ledger.vips(), *self._told_unknown})
+            self._told_unknown.clear()
 
     def _mark_due(self) -> None:
         now = self._clock.now()

@@ -122,6 +122,8 @@ class Turn:
             actions = self._plan(vip, again)
             ends = any(isinstance(action, diff.LetGo) and not action.keeps for action in actions)
             self._outcome.ending(vip, marked_at if ends else None)
+            if not actions and not self._facts.is_marked(vip):
+                self._outcome.unasked(vip)
             for action in actions:
                 match action:
                     case diff.LetGo():

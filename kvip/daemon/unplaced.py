@@ -63,8 +63,9 @@ class Unplaced:
         for vip, since in self._since.items():
             if now - since < SETTLE_S or self._elsewhere(vip):
                 continue
-            told, problem = self._told.setdefault(vip, {}), self._problem(vip)
-            for uid, claimant in self._ledger.claimants(vip).items():
+            problem, claimants = self._problem(vip), self._ledger.claimants(vip)
+            told = self._told[vip] = {uid: what for uid, what in self._told.get(vip, {}).items() if uid in claimants}
+            for uid, claimant in claimants.items():
                 if told.get(uid) != problem and self._speaks(uid):
                     told[uid] = problem
                     self._publisher.unplaced(claimant, problem)

@@ -8,8 +8,8 @@ connection turns out closed, so a PUT that arrived may be answered 409 by the se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import quote
 
 import aiohttp
@@ -98,17 +98,14 @@ class Api:
         """
         response: aiohttp.ClientResponse | None = None
         try:
-            async with asyncio.timeout(headers_s):
-                response = await self._send("GET", path, params=params, body=None, content_type=JSON, idle_s=idle_s)
-                await _check(response, "WATCH", path)
-        except BaseException as error:
+            with self._failures("WATCH", path):
+                async with asyncio.timeout(headers_s):
+                    response = await self._send("GET", path, params=params, body=None, content_type=JSON, idle_s=idle_s)
+                    await _check(response, "WATCH", path)
+        except BaseException:
             if response is not None:
                 response.close()
-            failure = _translate(error, "WATCH", path)
-            self._observe("WATCH", failure.status if failure else 0)
-            if failure is None or failure is error:
-                raise
-            raise failure from error
+            raise
         self._observe("WATCH", response.status)
         try:
             yield _lines(response, path)
@@ -123,20 +120,31 @@ class Api:
     async def _exchange(
         self, verb: str, path: str, *, params: Params | None, body: bytes | None, deadline_s: float, content_type: str
     ) -> tuple[aiohttp.ClientResponse, bytes]:
-        try:
+        with self._failures(verb, path):
             async with asyncio.timeout(deadline_s):
                 response = await self._send(verb, path, params=params, body=body, content_type=content_type, idle_s=None)
                 async with response:
                     await _check(response, verb, path)
                     answer = await response.read()
-        except BaseException as error:
-            failure = _translate(error, verb, path)
-            self._observe(verb, failure.status if failure else 0)
-            if failure is None or failure is error:
-                raise
-            raise failure from error
         self._observe(verb, response.status)
         return response, answer
+
+    @contextmanager
+    def _failures(self, verb: str, path: str) -> Iterator[None]:
+        """Every failure is observed, those of transport become an `ApiError`; a cancellation, or a bug, passes as it is.
+
+        None is kept in a variable: with its traceback it would hold this frame, and the frame would hold it."""
+        try:
+            yield
+        except ApiError as error:
+            self._observe(verb, error.status)
+            raise
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._observe(verb, 0)
+            raise ApiError(verb, path, status=0, reason=type(error).__name__, message=str(error)) from error
+        except BaseException:
+            self._observe(verb, 0)
+            raise
 
     async def _send(
         self, verb: str, path: str, *, params: Params | None, body: bytes | None, content_type: str, idle_s: float | None
@@ -188,12 +196,3 @@ async def _check(response: aiohttp.ClientResponse, verb: str, path: str) -> None
         retry_after_s = max(retry_after_s, status.details.retry_after_seconds)
     reason = status.reason or response.reason or "Unknown"
     raise ApiError(verb, path, status=response.status, reason=reason, message=status.message or "", retry_after_s=retry_after_s)
-
-
-def _translate(error: BaseException, verb: str, path: str) -> ApiError | None:
-    """The `ApiError` for a failed request; None for what is no failure of transport (a cancellation, a bug)."""
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(error, aiohttp.ClientError | OSError | TimeoutError):
-        return ApiError(verb, path, status=0, reason=type(error).__name__, message=str(error))
-    return None

@@ -10,6 +10,9 @@ from itertools import count
 
 import pytest
 
+from kvip.kernel.switch import Switch
+from tests.netns.switch_lab import StoppingClock
+
 # NICs that some kernels put into every new namespace (net.core.fb_tunnels_only_for_init_net = 0).
 FALLBACK = re.compile(r"(tunl|gre|gretap|erspan|ip_vti|ip6_vti|sit|ip6tnl|ip6gre)0")
 AT_START = [name for _, name in socket.if_nameindex() if name != "lo" and not FALLBACK.fullmatch(name)]
@@ -65,3 +68,19 @@ def veth(own_namespace: None) -> Iterator[Veth]:
         yield Veth(name, socket.if_nametoindex(name), peer, socket.if_nametoindex(peer))
     finally:
         subprocess.run(["ip", "link", "del", name], capture_output=True, timeout=10, check=False)
+
+
+@pytest.fixture
+def clock() -> StoppingClock:
+    """What the switch looks at."""
+    return StoppingClock()
+
+
+@pytest.fixture
+def switch(veth: Veth, clock: StoppingClock) -> Iterator[Switch]:
+    """The dead-man's switch, installed on a NIC and without VIPs."""
+    switch = Switch(clock=clock)
+    switch.install(nics=[veth.name], vips={})
+    yield switch
+    subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=10)
+    switch.close()

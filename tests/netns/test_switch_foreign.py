@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,20 +20,6 @@ from tests.netns.switch_lab import StoppingClock, alive, expires_s, nft
 
 pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("own_namespace")]
 VIPS = (Vip("192.0.2.7"), Vip("2001:db8::7"))
-
-
-@pytest.fixture
-def clock() -> StoppingClock:
-    return StoppingClock()
-
-
-@pytest.fixture
-def switch(veth: Veth, clock: StoppingClock) -> Iterator[Switch]:
-    switch = Switch(clock=clock)
-    switch.install(nics=[veth.name], vips={})
-    yield switch
-    subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=10)
-    switch.close()
 
 
 # -- other owners ------------------------------------------------------------------------------------------------------------

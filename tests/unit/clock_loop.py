@@ -22,3 +22,25 @@ class ClockLoop(asyncio.SelectorEventLoop):
 
     def time(self):
         return self._clock.now()
+
+
+async def cancelled(task):
+    """End a task that does not end by itself; how it ended."""
+    task.cancel()
+    (result,) = await asyncio.gather(task, return_exceptions=True)
+    return result
+
+
+def play(clock, component, story):
+    """Run `story()` beside `component()`, which must go on until it is cancelled, on a loop whose pauses move the clock."""
+
+    async def scene():
+        task = asyncio.create_task(component())
+        try:
+            await story()
+        finally:
+            result = await cancelled(task)
+        assert isinstance(result, asyncio.CancelledError), result
+
+    with asyncio.Runner(loop_factory=lambda: ClockLoop(clock)) as runner:
+        runner.run(scene())

@@ -28,6 +28,7 @@ from kvip.core.election.state import (
     Wanted,
     fresh,
     look_again,
+    matters,
     permitted,
     remembering,
     replace,
@@ -142,7 +143,7 @@ def demanded(state: State, wants: Mapping[Vip, Want], *, now: float) -> State:
         if wanted is None:
             wanted = touched[number] = dict(slot.wanted)
         mine = slot.record is not None and slot.record.holder.get(vip) == state.incarnation
-        if want.asked or mine or want.able is None:
+        if matters(want, mine=mine):
             since = known.since if known is not None and known.want.able is True else now
             wanted[vip] = Wanted(want=want, since=since)
         else:

@@ -11,7 +11,7 @@ from kvip.core.election.history import rewritten
 from kvip.core.election.lease import is_older
 from kvip.core.election.records import Record
 from kvip.core.election.seal import created, follows
-from kvip.core.election.state import Slot, State, longest_s, permitted, replace, with_longest, with_slot
+from kvip.core.election.state import Slot, State, longest_s, matters, permitted, replace, with_longest, with_slot
 from kvip.core.model import Vip
 from kvip.core.objects import Lease
 
@@ -81,7 +81,11 @@ def _set_record(state: State, slot: Slot, record: Record | None, *, now: float, 
     mine = frozenset(record.claims.get(state.incarnation, ())) if record is not None else frozenset()
     before = slot.record.holder if slot.record is not None else {}
     after = record.holder if record is not None else {}
-    wanted = {vip: one if before.get(vip) == after.get(vip) else replace(one, since=now) for vip, one in slot.wanted.items()}
+    wanted = {
+        vip: one if before.get(vip) == after.get(vip) else replace(one, since=now)
+        for vip, one in slot.wanted.items()
+        if matters(one.want, mine=vip in mine)
+    }
     moved = record is None or record.version != slot.doubt_version
     slot = replace(
         slot,

@@ -220,6 +220,11 @@ def permitted(state: State, slot: Slot) -> frozenset[Vip]:
     return listed - slot.leaving
 
 
+def matters(want: Want, *, mine: bool) -> bool:
+    """Is there anything to decide about this VIP? Not when nobody asks for it, for certain, and its record does not name us."""
+    return want.asked or mine or want.able is None
+
+
 def longest_s(state: State) -> float:
     """The longest lease duration that any holder may have."""
     return max(state.longest_s, state.timers.lease_duration_s)

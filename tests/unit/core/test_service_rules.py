@@ -149,3 +149,14 @@ def test_whatever_services_say_the_table_has_only_ports_and_comments_that_nft_ca
                 assert (protocol, port) in asked
                 assert protocol in PROTOCOLS
                 assert 0 < port < 65_536
+
+
+def test_a_table_takes_over_what_is_the_same_in_the_one_before_and_remembers_nothing_else():
+    rules = compile_rules({VIP6: restriction([service(("TCP", 1))])}, nics=("eth0",))
+    for number in range(20):
+        vip = f"192.0.2.{number}"
+        wanted = {vip: restriction([service(("TCP", 80), uid=f"fresh-{number}")]), VIP6: restriction([service(("TCP", 1))])}
+        before, rules = rules, compile_rules(wanted, nics=("eth0",), before=rules)
+        assert rules.document == compile_rules(wanted, nics=("eth0",)).document
+        assert rules.pieces[VIP6] is before.pieces[VIP6]
+    assert rules.pieces.keys() == {vip, VIP6}

@@ -1,76 +1,54 @@
 """The executor over a fake kernel and a fake switch, with a log of what was done."""
 
-import errno
+from msgspec.structs import replace
 
 from kvip.clock import ManualClock
 from kvip.core.diff import LetGo, Take
 from kvip.core.facts import Facts
-from kvip.core.model import Address, IfIndex, Link, Vip
+from kvip.core.model import Vip
 from kvip.daemon.binding import SLICE, Binding
 from kvip.daemon.executor import Executor
 from kvip.daemon.guard import Guard
 from kvip.errors import SwitchError
-from kvip.kernel.batches import OpResult, vip_address
 from kvip.kernel.switch import Expired
+from tests.unit.daemon import fake_ports
+from tests.unit.daemon.fake_ports import ETH0, OTHER, VIP
+from tests.unit.daemon.fake_ports import marked as marked
 
-LINK = Link(index=IfIndex(2), name="eth0", mac=b"\2\0\0\0\0\1", up=True, carrier=True)
-VIP, SECOND, THIRD = Vip("192.0.2.7"), Vip("192.0.2.8"), Vip("192.0.2.9")
+LINK, SECOND = ETH0, OTHER
 
 
 def many(count):
     return [Vip(f"10.0.{n >> 8}.{n & 255}") for n in range(count)]
 
 
-def marked(vip=VIP, index=2):
-    return vip_address(vip, IfIndex(index), valid_s=60)
+def unmarked(vip=VIP):
+    return fake_ports.unmarked(vip, prefix=32)
 
 
-def unmarked(vip=VIP, index=2, prefix=32):
-    return Address(ip=vip, prefix_len=prefix, index=IfIndex(index))
-
-
-class Kernel:
-    """The port of `AddressSocket`: a table of addresses, with the kernel's answers."""
+class Kernel(fake_ports.Kernel):
+    """Its dumps are in the log too, and it may break."""
 
     def __init__(self, log):
-        self.log = log
-        self.table = {}
-        self.refuse = {}  # VIP -> errno
+        super().__init__(log)
         self.broken = None
-        self.dump_broken = None
         self.after_add = None
-
-    def put(self, *addresses):
-        for address in addresses:
-            self.table[address.ip, address.prefix_len, address.index] = address
 
     def apply(self, operations):
         if self.broken:
             raise self.broken
         assert 0 < len(operations) <= SLICE
-        return [self.one(operation) for operation in operations]
+        return super().apply(operations)
 
     def one(self, operation):
-        address = operation.address
-        key = (address.ip, address.prefix_len, address.index)
-        self.log.append((operation.kind, address.ip))
-        code = self.refuse.get(address.ip, 0)
-        if not code:
-            if operation.kind == "delete":
-                code = 0 if self.table.pop(key, None) else errno.EADDRNOTAVAIL
-            elif operation.kind == "add" and key in self.table:
-                code = errno.EEXIST
-            else:
-                self.table[key] = address
+        result, address = super().one(operation), operation.address
         if operation.kind == "add" and self.after_add:
             self.after_add(address.ip)
-        return OpResult(operation=operation, errno=code, ext_ack="", seen=self.table.get(key))
+        return replace(result, seen=self.table.get((address.ip, address.prefix_len, address.index)))
 
     def dump(self):
         self.log.append(("dump", ""))
-        if self.dump_broken:
-            raise self.dump_broken
-        return list(self.table.values())
+        return super().dump()
 
 
 class Announcements:

@@ -46,7 +46,7 @@ def test_a_recreation_at_another_address_gives_up_the_old_one(house):
     house.know(marked())
     assert house.read(service(OTHER, uid="uid-2")) == {VIP, OTHER}
     assert (uids(house), uids(house, OTHER)) == (set(), {"uid-2"})
-    assert [claimant.uid for claimant in house.desire.former_claimants(VIP)] == ["uid-1"]
+    assert [claimant.uid for claimant in house.desire.claiming.former_claimants(VIP)] == ["uid-1"]
 
 
 def test_the_last_of_two_services_takes_their_common_vip_down(house):
@@ -54,27 +54,27 @@ def test_the_last_of_two_services_takes_their_common_vip_down(house):
     house.read(service(VIP), service(VIP, key=API, uid="uid-2"))
     assert read_gone(house) == {VIP}
     assert uids(house) == {"uid-2"}
-    assert house.desire.former_claimants(VIP) == ()
+    assert house.desire.claiming.former_claimants(VIP) == ()
     read_gone(house, API)
-    assert [claimant.uid for claimant in house.desire.former_claimants(VIP)] == ["uid-2"]
+    assert [claimant.uid for claimant in house.desire.claiming.former_claimants(VIP)] == ["uid-2"]
 
 
 def test_former_claimants_are_told_once_and_forgotten_when_the_vip_is_asked_for_again(house):
     house.know(marked())
     house.read(service(VIP))
     read_gone(house)
-    assert house.desire.former_claimants(VIP)
-    assert house.desire.former_claimants(VIP) == ()
+    assert house.desire.claiming.former_claimants(VIP)
+    assert house.desire.claiming.former_claimants(VIP) == ()
     house.read(service(VIP))
     read_gone(house)
     house.read(service(VIP, key=API, uid="uid-2"))
-    assert house.desire.former_claimants(VIP) == ()
+    assert house.desire.claiming.former_claimants(VIP) == ()
 
 
 def test_a_vip_that_was_never_bound_here_has_no_former_claimants(house):
     house.read(service(VIP))
     read_gone(house)
-    assert house.desire.former_claimants(VIP) == ()
+    assert house.desire.claiming.former_claimants(VIP) == ()
 
 
 def test_reading_what_did_not_change_changes_no_claim_but_looks_again(house):

@@ -28,8 +28,8 @@ def test_the_former_address_stays_until_the_new_one_is_announced_here(house):
     house.publisher.announced(OTHER, "eth0")
     assert house.look() == {VIP, OTHER}
     assert set(house.ledger.vips()) == {OTHER}
-    assert [claimant.uid for claimant in house.desire.former_claimants(VIP)] == ["uid-1"]
-    assert house.desire.lingers_until() == float("inf")
+    assert [claimant.uid for claimant in house.desire.claiming.former_claimants(VIP)] == ["uid-1"]
+    assert house.desire.claiming.lingers_until() == float("inf")
 
 
 def test_the_former_address_stays_until_the_status_shows_the_new_one_elsewhere(house):
@@ -41,15 +41,15 @@ def test_the_former_address_stays_until_the_status_shows_the_new_one_elsewhere(h
 
 def test_the_former_address_goes_in_time_though_the_new_one_never_comes(house):
     assert moved(house, OTHER) == {VIP, OTHER}
-    assert house.desire.lingers_until() == house.clock.now() + LINGER_S
+    assert house.desire.claiming.lingers_until() == house.clock.now() + LINGER_S
     house.clock.advance(LINGER_S / 2)
     house.look()
-    assert house.desire.lingered() == []
+    assert house.desire.claiming.lingered() == []
     house.clock.advance(LINGER_S / 2)
-    assert house.desire.lingered() == [WEB]
+    assert house.desire.claiming.lingered() == [WEB]
     house.look()
     assert set(house.ledger.vips()) == {OTHER}
-    assert house.desire.lingered() == []
+    assert house.desire.claiming.lingered() == []
     assert LINGER_S < 1
 
 

@@ -33,7 +33,7 @@ def test_the_younger_is_served_when_the_older_goes(house):
     house.delete(WEB)
     assert house.look(WEB) == {VIP}
     assert uids(house) == {"uid-2"}
-    assert house.desire.former_claimants(VIP) == ()
+    assert house.desire.claiming.former_claimants(VIP) == ()
 
 
 def test_the_younger_is_served_when_the_older_frees_the_port_and_hears_of_it_again_when_it_comes_back(house):
@@ -62,7 +62,7 @@ def test_a_sibling_that_comes_or_goes_changes_nothing_for_the_vip(house):
     assert uids(house) == {"uid-1", "uid-2"}
     house.delete(API)
     house.look(API)
-    assert house.desire.former_claimants(VIP) == ()
+    assert house.desire.claiming.former_claimants(VIP) == ()
     assert uids(house) == {"uid-1"}
 
 

@@ -9,7 +9,8 @@ from kvip.core.model import Vip
 from kvip.daemon.binding import SLICE
 from kvip.errors import NetlinkError
 from kvip.kernel.codec import DecodeError
-from tests.unit.daemon.executor_bench import LINK, SECOND, THIRD, VIP, Bench, held, many, marked, take, unmarked
+from tests.unit.daemon.executor_bench import LINK, SECOND, VIP, Bench, held, many, marked, take, unmarked
+from tests.unit.daemon.fake_ports import THIRD
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from kvip import metrics
 from kvip.daemon.leftovers import judge
 from kvip.kernel.firewall import ToolError
-from kvip.kernel.foreign_rules import Leftover
+from kvip.kernel.foreign_listings import Leftover
 
 TABLE = Leftover(kind="table", tool="nft", family="ip", table="kube_vip_v4")
 RULE = Leftover(kind="rule", tool="iptables-nft", family="ip", table="filter", chain="INPUT", text="INPUT -d 10.0.0.1/32 -j DROP")

@@ -9,7 +9,7 @@ from kvip.clock import ManualClock
 from kvip.daemon import reserved
 from kvip.daemon.reserved import PERIOD_S, Reserved
 from kvip.errors import ApiError, NetlinkError
-from tests.unit.clock_loop import ClockLoop
+from tests.unit.clock_loop import play
 
 UNRESOLVED = ApiError("resolve", "https://api.example", status=0, reason="gaierror")
 
@@ -37,18 +37,11 @@ class World:
         return self.servers
 
     def play(self, story):
-        async def scene():
-            task = asyncio.create_task(self.reserved.run())
+        async def begun():
             await asyncio.sleep(1)
-            try:
-                await story()
-            finally:
-                task.cancel()
-                (result,) = await asyncio.gather(task, return_exceptions=True)
-            assert isinstance(result, asyncio.CancelledError), result
+            await story()
 
-        with asyncio.Runner(loop_factory=lambda: ClockLoop(self.clock)) as runner:
-            runner.run(scene())
+        play(self.clock, self.reserved.run, begun)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from kvip.clock import ManualClock
 from kvip.daemon.rush import CALM_S, CROWD, LONGEST_S, SERVICES_PER_TURN, Rush, Telling
-from tests.unit.daemon.conflict_bench import ClockLoop
+from tests.unit.clock_loop import play
 
 
 class Bench:
@@ -17,17 +17,7 @@ class Bench:
         self.telling = Telling(self.rush, lambda key: self.looked.append((self.clock.now(), key)))
 
     def play(self, story):
-        async def scene():
-            task = asyncio.create_task(self.telling.run())
-            try:
-                await story()
-            finally:
-                task.cancel()
-                (result,) = await asyncio.gather(task, return_exceptions=True)
-            assert isinstance(result, asyncio.CancelledError), result
-
-        with asyncio.Runner(loop_factory=lambda: ClockLoop(self.clock)) as runner:
-            runner.run(scene())
+        play(self.clock, self.telling.run, story)
 
     async def waits(self):
         """How long what tells is held back now."""

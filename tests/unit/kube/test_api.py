@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -140,3 +142,29 @@ async def test_leaving_a_stream_closes_its_connection(tmp_path):
             assert await anext(aiter(lines)) == b"one"
         async with asyncio.timeout(1):
             await gone.wait()
+
+
+@pytest.mark.parametrize("how", ["refused", "unanswered", "cut off", "refused stream", "unanswered stream"])
+async def test_failures_without_end_leave_none_of_them_behind(tmp_path, how):
+    """Its traceback holds the frames of all who waited for the answer: in a circle with one of them it stays until the collector comes."""
+    left = []
+
+    async def fail(api):
+        try:
+            if how.endswith("stream"):
+                async with api.stream("/x", headers_s=0.05, idle_s=1):
+                    pass
+            else:
+                await api.put("/x", body=b"{}", deadline_s=0.05)
+        except ApiError as error:
+            left.append(weakref.ref(error))
+
+    async with kube_server() as server, api_of(server, tmp_path) as api:
+        server.default = hang if how.startswith("unanswered") else hang_up if how == "cut off" else answer(409, status(409, "Conflict"))
+        gc.disable()
+        try:
+            for _ in range(5):
+                await fail(api)
+            assert [ref() is None for ref in left] == [True] * 5
+        finally:
+            gc.enable()

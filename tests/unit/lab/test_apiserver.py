@@ -5,28 +5,11 @@ import asyncio
 import pytest
 
 from kvip.errors import ApiError
-from lab.apiserver import ApiServer
-from lab.kubeapi import KubeApi
 from lab.kubewatch import refused, watching
+from tests.unit.lab.leases import lease
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 SERVICES = "/api/v1/namespaces/default/services"
-
-
-@pytest.fixture
-async def server():
-    async with ApiServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def api(server):
-    async with KubeApi(server.url) as client:
-        yield client
-
-
-def lease(name="l", *, holder="n1", **spec):
-    return {"metadata": {"name": name}, "spec": {"holderIdentity": holder, "leaseDurationSeconds": 5, **spec}}
 
 
 async def test_create_fills_in_what_the_real_server_does(api):

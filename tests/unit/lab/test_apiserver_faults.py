@@ -14,29 +14,13 @@ import aiohttp
 import pytest
 
 from lab.apihost import LabError
-from lab.apiserver import ApiServer
 from lab.embeddedapi import EmbeddedApi
 from lab.kubeapi import KubeApi
 from lab.kubewatch import refused, watching
 from lab.realapi import RealApi, assets_version, kvip_rbac
+from tests.unit.lab.leases import lease
 
 SERVICES = "/api/v1/namespaces/default/services"
-
-
-@pytest.fixture
-async def server():
-    async with ApiServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def api(server):
-    async with KubeApi(server.url) as client:
-        yield client
-
-
-def lease(name="l", *, holder="n1", **spec):
-    return {"metadata": {"name": name}, "spec": {"holderIdentity": holder, "leaseDurationSeconds": 5, **spec}}
 
 
 async def test_stall_answers_nobody_and_silences_watches_until_it_ends(api):

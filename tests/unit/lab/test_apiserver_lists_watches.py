@@ -8,24 +8,9 @@ from lab.apiserver.selectors import field_predicate, label_predicate
 from lab.apiserver.status import StatusError
 from lab.kubeapi import KubeApi
 from lab.kubewatch import refused, watching
+from tests.unit.lab.leases import lease
 
 WATCH_LIST = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
-
-
-@pytest.fixture
-async def server():
-    async with ApiServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def api(server):
-    async with KubeApi(server.url) as client:
-        yield client
-
-
-def lease(name="l", *, holder="n1", **spec):
-    return {"metadata": {"name": name}, "spec": {"holderIdentity": holder, "leaseDurationSeconds": 5, **spec}}
 
 
 async def test_pages_show_one_moment_and_expire_with_the_history(api, server):

@@ -4,6 +4,7 @@ import pytest
 
 from kvip.core.election import claims, state
 from kvip.core.election.heartbeat import node_of
+from kvip.core.model import Vip
 from tests.unit.core.election import chaos
 from tests.unit.core.election.simnode import TIMERS
 from tests.unit.core.election.simulation import settled
@@ -91,3 +92,19 @@ def test_an_incarnation_that_was_forgotten_and_is_named_again_is_found_dead_as_a
 def test_chaos_with_a_memory_of_one(monkeypatch, seed):
     monkeypatch.setattr(state, "KEPT_UNNAMED", 1)
     chaos.run_seed(seed)
+
+
+def test_vips_that_nobody_asks_for_any_more_leave_nothing_behind():
+    world, a, b = settled("a", "b")
+    for number in range(5 * KEPT):
+        world.vips.append(fresh := Vip(f"198.51.100.{number}"))
+        for node in (a, b):
+            node.asked.add(fresh), node.able.add(fresh), node.soon()
+        world.until(lambda fresh=fresh: world.holders(fresh), limit_s=2.0)
+        for node in (a, b):
+            node.asked.discard(fresh), node.able.discard(fresh), node.soon()
+        world.until(lambda fresh=fresh: not world.holders(fresh), limit_s=2.0)
+        world.run(0.5)
+    for node in (a, b):
+        assert {vip for slot in node.state.slots.values() for vip in slot.wanted} == node.asked
+        assert {vip for slot in node.state.slots.values() for vip in slot.record.holder} == node.asked
