@@ -1,9 +1,17 @@
+from collections.abc import Sequence
+
 ARP_FRAME_LEN: int
 """Bytes of one ARP frame, padded to the shortest that Ethernet carries: 60."""
 NA_FRAME_LEN: int
 """Bytes of one unsolicited neighbour advertisement: 86."""
 MAX_BATCH: int
 """Most frames of one `send_batch`: 1024, the kernel's UIO_MAXIOV (sendmmsg(2))."""
+
+def pack(vips: Sequence[str]) -> tuple[bytes, bytes]:
+    """The addresses in network order, IPv4 (4 bytes each) and IPv6 (16 bytes each), each in the order of `vips`.
+
+    Raises ValueError for what is no address.
+    """
 
 def build_arp(mac: bytes, vips: bytes) -> bytes:
     """Two broadcast frames for each 4-byte address of `vips`: ARP announcement (RFC 5227 2.3), then reply (RFC 5944 4.6).

@@ -1,7 +1,7 @@
 # cython: language_level=3, freethreading_compatible=True
 """Frames of announcements, built into one buffer, and the one system call that sends a batch of them.
 
-In: a MAC, addresses as packed bytes, a file descriptor. Out: bytes, and how many frames left.
+In: a MAC, addresses, a file descriptor. Out: bytes, and how many frames left.
 Must not hold policy: no pacing, no retry, no permit; those are the announcer's. `kvip._arp_py` is the twin
 without a compiler: same names, same bytes, same errors.
 """
@@ -13,6 +13,8 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
+
+from kvip._text cimport pack_text
 
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -117,6 +119,24 @@ cdef int check_sizes(bytes mac, bytes vips, Py_ssize_t address_len) except -1:
     if len(vips) % address_len:
         raise ValueError(f"vips is {len(vips)} bytes, must be a multiple of {address_len}")
     return 0
+
+
+def pack(vips not None):
+    cdef Py_ssize_t count = len(vips), fours = 0, size
+    cdef unsigned char packed[16]
+    cdef bytes ipv4 = PyBytes_FromStringAndSize(NULL, 4 * count)
+    cdef unsigned char *out = <unsigned char *>PyBytes_AsString(ipv4)
+    cdef list ipv6 = []
+    for vip in vips:
+        size = pack_text(vip, packed)
+        if size == 4 and fours < count:
+            memcpy(out + 4 * fours, packed, 4)
+            fours += 1
+        elif size == 16:
+            ipv6.append(PyBytes_FromStringAndSize(<const char *>packed, 16))
+        else:
+            raise ValueError(f"{vip!r} is not an IP address")
+    return ipv4 if fours == count else ipv4[:4 * fours], b"".join(ipv6)
 
 
 def build_arp(bytes mac not None, bytes vips not None):

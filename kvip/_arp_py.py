@@ -1,6 +1,6 @@
 """The twin of `kvip._arp` in plain Python, for machines without a compiler: same names, same bytes, same errors.
 
-In: a MAC, addresses as packed bytes, a file descriptor. Out: bytes, and how many frames left.
+In: a MAC, addresses, a file descriptor. Out: bytes, and how many frames left.
 Must not differ from `_arp.pyx` in anything but speed, and must not hold policy (no pacing, retry or permit).
 """
 
@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Sequence
 
 ARP_FRAME_LEN = 60
 NA_FRAME_LEN = 86
@@ -19,6 +20,21 @@ _SHORT_COUNT = frozenset({errno.ENOBUFS, errno.EAGAIN, errno.EWOULDBLOCK, errno.
 _ARP_HEAD = bytes.fromhex("0806 0001 0800 06 04")
 _ALL_NODES = bytes.fromhex("ff02 0000 0000 0000 0000 0000 0000 0001")
 _WORDS_16 = struct.Struct("!8H")
+
+
+def pack(vips: Sequence[str]) -> tuple[bytes, bytes]:
+    """The addresses in network order, IPv4 (4 bytes each) and IPv6 (16 bytes each), each in the order of `vips`.
+
+    Raises ValueError for what is no address.
+    """
+    found: dict[int, list[bytes]] = {4: [], 16: []}
+    for vip in vips:
+        try:
+            packed = socket.inet_pton(socket.AF_INET6 if ":" in vip else socket.AF_INET, vip)
+        except (OSError, ValueError):
+            raise ValueError(f"{vip!r} is not an IP address") from None
+        found[len(packed)].append(packed)
+    return b"".join(found[4]), b"".join(found[16])
 
 
 def build_arp(mac: bytes, vips: bytes) -> bytes:

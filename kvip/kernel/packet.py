@@ -8,31 +8,23 @@ Whoever opens a socket keeps it: closing an AF_PACKET socket waits for an RCU gr
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 from collections.abc import Sequence
 
 from kvip import _arp_py
-from kvip.core.model import Link, Vip, packed, packed_all
+from kvip.core.model import Link, Vip
 from kvip.errors import AnnounceError
-
-log = logging.getLogger(__name__)
+from kvip.kernel.extensions import extension
 
 IMPLEMENTATION: str = "python"
-"""Which code builds and sends frames: "cython" (kvip._arp) or "python" (its twin; KVIP_NO_EXTENSIONS=1 asks for it)."""
+"""Which code builds and sends frames: "cython" (kvip._arp) or "python" (its twin)."""
 
-build_arp, build_na, send_batch = _arp_py.build_arp, _arp_py.build_na, _arp_py.send_batch
-if os.environ.get("KVIP_NO_EXTENSIONS") != "1":
-    try:
-        import kvip._arp as _arp
-    except ModuleNotFoundError:
-        pass  # installed without a compiler: the twin does the work
-    except ImportError as problem:
-        log.warning("extension kvip._arp cannot be loaded, using the slower twin", extra={"error": str(problem)})
-    else:
-        build_arp, build_na, send_batch = _arp.build_arp, _arp.build_na, _arp.send_batch
-        IMPLEMENTATION = "cython"
+pack, build_arp, build_na, send_batch = _arp_py.pack, _arp_py.build_arp, _arp_py.build_na, _arp_py.send_batch
+_compiled = extension("kvip._arp", "pack", "build_arp", "build_na", "send_batch")
+if _compiled is not None:
+    pack, build_arp, build_na, send_batch = _compiled.pack, _compiled.build_arp, _compiled.build_na, _compiled.send_batch
+    IMPLEMENTATION = "cython"
 
 _ARPHRD_ETHER = 1
 _SO_SNDBUFFORCE = 32
@@ -94,13 +86,9 @@ def build_round(mac: bytes, vips: Sequence[Vip], *, router: bool = False) -> lis
 
     Order within a buffer is that of `vips`: two frames of 60 bytes per IPv4 address, one of 86 per IPv6 address.
     `router` is the Router flag of the advertisements: what the node itself is (RFC 4861 7.2.6). Raises ValueError
-    when `mac` is not 6 bytes.
+    when `mac` is not 6 bytes, or a VIP is no address.
     """
-    ipv4, ipv6 = packed_all(vips), b""
-    if len(ipv4) != 4 * len(vips):  # not all of them are IPv4
-        addresses = list(map(packed, vips))
-        ipv4 = b"".join([address for address in addresses if len(address) == 4])
-        ipv6 = b"".join([address for address in addresses if len(address) == 16])
+    ipv4, ipv6 = pack(vips)
     groups: list[tuple[bytes, int]] = []
     if ipv4:
         groups.append((build_arp(mac, ipv4), _arp_py.ARP_FRAME_LEN))

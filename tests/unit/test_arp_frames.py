@@ -85,6 +85,26 @@ def test_extension_and_twin_refuse_the_same_batches(extension, size, frame_len):
     assert outcome(extension.send_batch, -1, bytes(size), frame_len) == outcome(_arp_py.send_batch, -1, bytes(size), frame_len)
 
 
+ADDRESSES = st.one_of(
+    st.ip_addresses().map(str), st.sampled_from(["", "192.0.2.300", "192.0.2.7\0", "::1%lo", "x", "::ffff:192.0.2.7", "ä"])
+)
+
+
+@given(vips=st.lists(ADDRESSES, max_size=12))
+def test_extension_and_twin_pack_alike(extension, vips):
+    assert outcome(extension.pack, vips) == outcome(_arp_py.pack, vips)
+
+
+def test_packed_addresses_keep_their_order_by_family(arp):
+    assert arp.pack(["192.0.2.7", "2001:db8::7", "192.0.2.1"]) == (
+        bytes([192, 0, 2, 7, 192, 0, 2, 1]),
+        socket.inet_pton(socket.AF_INET6, "2001:db8::7"),
+    )
+    assert arp.pack([]) == (b"", b"")
+    with pytest.raises(ValueError, match=r"'192\.0\.2\.300' is not an IP address"):
+        arp.pack(["192.0.2.300"])
+
+
 def test_extension_and_twin_have_the_same_names_and_constants(extension):
     for name in ("ARP_FRAME_LEN", "NA_FRAME_LEN", "MAX_BATCH"):
         assert getattr(extension, name) == getattr(_arp_py, name)
@@ -265,9 +285,14 @@ def test_a_broken_extension_is_replaced_by_the_twin_with_a_warning():
         "        if name == 'kvip._arp': raise ImportError('undefined symbol: sendmmsg')\n"
         "sys.meta_path.insert(0, Broken())"
     )
-    assert chosen(refuse) == ("python kvip._arp_py", "extension kvip._arp cannot be loaded, using the slower twin")
+    assert chosen(refuse) == ("python kvip._arp_py", "extension cannot be loaded, using the slower twin")
 
 
 def test_the_extension_is_chosen_when_it_is_there(extension):
     assert extension is not None
     assert chosen("") == ("cython kvip._arp", "")
+
+
+def test_an_extension_of_another_version_is_replaced_by_the_twin_with_a_warning():
+    older = "import sys, types\nsys.modules['kvip._arp'] = types.ModuleType('kvip._arp')"
+    assert chosen(older) == ("python kvip._arp_py", "extension is of another version, using the slower twin")

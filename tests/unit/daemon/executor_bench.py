@@ -37,6 +37,7 @@ class Kernel:
         self.table = {}
         self.refuse = {}  # VIP -> errno
         self.broken = None
+        self.broken_afterwards = None  # the changes are made, and their answers lost
         self.dump_broken = None
         self.after_add = None
 
@@ -48,7 +49,10 @@ class Kernel:
         if self.broken:
             raise self.broken
         assert 0 < len(operations) <= SLICE
-        return [self.one(operation) for operation in operations]
+        results = [self.one(operation) for operation in operations]
+        if self.broken_afterwards:
+            raise self.broken_afterwards
+        return results
 
     def one(self, operation):
         address = operation.address
