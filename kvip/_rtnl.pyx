@@ -8,17 +8,22 @@ earlier message in its address only is copied or compared; everything else goes 
 
 import os
 
-from msgspec.structs import replace
+from msgspec.structs import astuple
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
-from cpython.object cimport Py_EQ, PyObject_RichCompareBool
+from cpython.object cimport Py_EQ, PyObject
 from libc.errno cimport EADDRNOTAVAIL, EINTR, EMSGSIZE, errno
 from libc.stdint cimport int32_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
 from kvip._text cimport AF_INET, AF_INET6, pack_text
 
+
+cdef extern from "Python.h":
+    # Without a reference taken: both tuples outlive the comparison.
+    PyObject *PyTuple_GetItem(tuple of, Py_ssize_t place) except NULL
+    int PyObject_RichCompareBool(PyObject *one, PyObject *other, int operation) except -1
 
 cdef extern from "<sys/uio.h>" nogil:
     cdef struct iovec:
@@ -59,14 +64,14 @@ cdef enum:
     HEAD_LEN = 16      # nlmsghdr: length, type, flags, sequence, port
     ATTRIBUTES = 24    # behind nlmsghdr and ifaddrmsg
     FIRST_VALUE = 28   # of the first attribute: IFA_LOCAL or IFA_ADDRESS
+    MOST_FIELDS = 16   # of an address
     ROOM = 256         # no request of one operation and no address message is longer
     SHORTEST = 72      # an address message with IFA_ADDRESS and IFA_CACHEINFO, IPv4 with IFA_LOCAL too
 
 MAX_DATAGRAMS = DATAGRAMS
 
-# Of an address, everything but itself. A delete names the first three only (codec.encode_change).
-cdef tuple FIELDS = ("prefix_len", "index", "peer", "proto", "flags", "scope", "label", "valid_s", "preferred_s")
-cdef Py_ssize_t DELETE_FIELDS = 3
+# All that a delete names of an address beside itself (codec.encode_change); other changes name all there is.
+cdef tuple DELETE_FIELDS = ("prefix_len", "index", "peer")
 
 
 cdef inline uint16_t half(const unsigned char *at) noexcept nogil:
@@ -117,13 +122,26 @@ cdef void write_places(
         at += aligned(word(group + at))
 
 
-cdef bint same_otherwise(kind, address, last_kind, list last) except -1:
-    """Does a change of this kind differ from the last one, which had the `last` fields, in its address at most?"""
-    cdef Py_ssize_t number, count = len(last)
-    if not last or not PyObject_RichCompareBool(kind, last_kind, Py_EQ):
-        return False
+cdef int compared_fields(names, kind, Py_ssize_t *places) except -1:
+    """Where the values are that a change of this kind names, but for the address itself; returns how many."""
+    cdef Py_ssize_t place
+    cdef int count = 0
+    if len(names) > MOST_FIELDS:
+        raise ValueError(f"an address of {len(names)} fields, must be at most {MOST_FIELDS}")
+    for place in range(len(names)):
+        if names[place] in DELETE_FIELDS or (kind != "delete" and names[place] != "ip"):
+            places[count] = place
+            count += 1
+    return count
+
+
+cdef bint same_fields(tuple values, tuple last, const Py_ssize_t *places, int count) except -1:
+    cdef int number
+    cdef PyObject *one
+    cdef PyObject *other
     for number in range(count):
-        if not PyObject_RichCompareBool(getattr(address, FIELDS[number]), last[number], Py_EQ):
+        one, other = PyTuple_GetItem(values, places[number]), PyTuple_GetItem(last, places[number])
+        if one != other and not PyObject_RichCompareBool(one, other, Py_EQ):
             return False
     return True
 
@@ -131,20 +149,25 @@ cdef bint same_otherwise(kind, address, last_kind, list last) except -1:
 def encode_changes(operations, Py_ssize_t start, Py_ssize_t stop, uint32_t sequence, encode):
     cdef bytearray out = bytearray(max(stop - start, 0) * ROOM)
     cdef unsigned char packed[16]
-    cdef Py_ssize_t number, width, last_width = 0, size = 0, at = 0
+    cdef Py_ssize_t where[MOST_FIELDS]
+    cdef Py_ssize_t width, last_width = 0, size = 0, at = 0, ip = 0
+    cdef int fields = 0
     cdef Py_buffer view
     cdef unsigned char *base
     cdef bytes group
-    cdef list last = []
-    last_kind = None
+    cdef tuple values, last = ()
+    last_kind = last_type = None
     PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
     try:
         base = <unsigned char *>view.buf
-        for number in range(start, stop):
-            operation = operations[number]
+        for operation in operations[start:stop]:
             kind, address = operation.kind, operation.address
-            width = pack_text(address.ip, packed)
-            if width and width == last_width and same_otherwise(kind, address, last_kind, last):
+            if type(address) is not last_type:
+                last_type, last_kind = type(address), None
+                ip = address.__struct_fields__.index("ip")
+            values = astuple(address)
+            width = pack_text(values[ip], packed)
+            if width and width == last_width and (kind is last_kind or kind == last_kind) and same_fields(values, last, where, fields):
                 memcpy(base + at, base + at - size, size)
                 write_places(base + at, size, packed, width, sequence)
             else:
@@ -154,8 +177,8 @@ def encode_changes(operations, Py_ssize_t start, Py_ssize_t stop, uint32_t seque
                     raise ValueError(f"request of {size} bytes, must be at most {ROOM}")
                 memcpy(base + at, PyBytes_AsString(group), size)
                 last_width = width if width and places(base + at, size, packed, width) else 0
-                last_kind = kind
-                last = [getattr(address, name) for name in (FIELDS[:DELETE_FIELDS] if kind == "delete" else FIELDS)]
+                last_kind, last = kind, values
+                fields = compared_fields(address.__struct_fields__, kind, where)
             at += size
             sequence += 2
     finally:
@@ -290,7 +313,7 @@ def match(batch, buffer, Py_ssize_t slot, list lengths):
     cdef bint six
     cdef uint16_t kind
     cdef list seen = batch.seen, models = [None, None]
-    operations, look_into = batch.operations, batch.look_into
+    look_into = batch.look_into
     known[0].length = known[1].length = 0
     PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
     try:
@@ -322,10 +345,7 @@ def match(batch, buffer, Py_ssize_t slot, list lengths):
                     asked = find_request(requests, len(request), &at, first + (offset & ~<uint32_t>1))
                     six = data[16] == AF_INET6
                 if asked != NULL and known[six].length == length and is_alike(data, known[six].data, length, asked, six):
-                    if models[six] is not None:
-                        seen[which] = replace(models[six], ip=operations[which].address.ip)
-                    else:
-                        seen[which] = None
+                    seen[which] = models[six]
                     heard[which] = 1
                     continue
                 look_into(PyBytes_FromStringAndSize(<const char *>data, length))

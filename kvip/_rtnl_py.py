@@ -28,7 +28,7 @@ class Datagrams(Protocol):
 
 
 class Batch(Protocol):
-    """What is under way. The extension also uses `request`, `start`, `operations`, `seen` and `heard` of `kvip.kernel.answers.Batch`."""
+    """What is under way. The extension also uses `request`, `start`, `seen` and `heard` of `kvip.kernel.answers.Batch`."""
 
     first: int
     """Sequence number of the first operation: number n has `first + 2n` and the one behind it; that of the end is behind all."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from kvip.core.model import Address, is_ipv6
 from kvip.kernel import codec
@@ -66,6 +67,7 @@ class Batch:
     def __init__(self, operations: Sequence[AddressOp]) -> None:
         self.operations = operations
         self.seen: list[Address | None] = [None] * len(operations)
+        """What the kernel has after each, or the address of another operation that differs from it in `ip` only."""
         self.heard = bytearray(len(operations))
         """1 = the kernel said what it has after this operation, and `seen` is that."""
         self.refused: dict[int, codec.Ack] = {}
@@ -122,9 +124,9 @@ class Batch:
     def results(self) -> list[OpResult]:
         """One per operation, in their order."""
         found = [
-            OpResult(operation=operation, errno=0, ext_ack="", seen=seen)
+            OpResult(operation=operation, errno=0, ext_ack="", seen=seen and replace(seen, ip=operation.address.ip))
             for operation, seen in zip(self.operations, self.seen, strict=True)
         ]
         for number, ack in self.refused.items():
-            found[number] = OpResult(operation=self.operations[number], errno=ack.errno, ext_ack=ack.ext_ack, seen=self.seen[number])
+            found[number] = replace(found[number], errno=ack.errno, ext_ack=ack.ext_ack)
         return found

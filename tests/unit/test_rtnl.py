@@ -134,7 +134,7 @@ def filed(implementation, operations, datagrams):
         implementation.match(batch, buffer, SLOT, [len(datagram) for datagram in datagrams])
     except (OSError, codec.DecodeError) as error:
         raised = f"{type(error).__name__} {error}"
-    return batch.seen, bytes(batch.heard), batch.refused, batch.waiting, raised
+    return [result.seen for result in batch.results()], bytes(batch.heard), batch.refused, batch.waiting, raised
 
 
 @given(operations=OPERATIONS, answers=st.lists(ANSWERS, max_size=25))
