@@ -22,21 +22,6 @@ _ALL_NODES = bytes.fromhex("ff02 0000 0000 0000 0000 0000 0000 0001")
 _WORDS_16 = struct.Struct("!8H")
 
 
-def pack(vips: Sequence[str]) -> tuple[bytes, bytes]:
-    """The addresses in network order, IPv4 (4 bytes each) and IPv6 (16 bytes each), each in the order of `vips`.
-
-    Raises ValueError for what is no address.
-    """
-    found: dict[int, list[bytes]] = {4: [], 16: []}
-    for vip in vips:
-        try:
-            packed = socket.inet_pton(socket.AF_INET6 if ":" in vip else socket.AF_INET, vip)
-        except (OSError, ValueError):
-            raise ValueError(f"{vip!r} is not an IP address") from None
-        found[len(packed)].append(packed)
-    return b"".join(found[4]), b"".join(found[16])
-
-
 def build_arp(mac: bytes, vips: bytes) -> bytes:
     """Two broadcast frames for each 4-byte address of `vips`: ARP announcement (RFC 5227 2.3), then reply (RFC 5944 4.6).
 
@@ -75,6 +60,28 @@ def build_na(mac: bytes, vips: bytes, *, router: bool) -> bytes:
         total = (total & 0xFFFF) + (total >> 16)
         parts += (head, vip, _ALL_NODES, b"\x88\x00", (~total & 0xFFFF).to_bytes(2, "big"), flags, vip, option)
     return b"".join(parts)
+
+
+def build_round(mac: bytes, vips: Sequence[str], *, router: bool = False) -> list[tuple[bytes, int]]:
+    """The frames of one announcement round, as (buffer, frame length) per family that occurs, IPv4 first.
+
+    Order within a buffer is that of `vips`: two frames of 60 bytes per IPv4 address, one of 86 per IPv6 address.
+    `router` is the Router flag of the advertisements: what the node itself is (RFC 4861 7.2.6). Raises ValueError
+    when `mac` is not 6 bytes, or a VIP is no address.
+    """
+    packed: dict[int, list[bytes]] = {4: [], 16: []}
+    for vip in vips:
+        try:
+            address = socket.inet_pton(socket.AF_INET6 if ":" in vip else socket.AF_INET, vip)
+        except (OSError, ValueError):
+            raise ValueError(f"{vip!r} is not an IP address") from None
+        packed[len(address)].append(address)
+    groups: list[tuple[bytes, int]] = []
+    if packed[4]:
+        groups.append((build_arp(mac, b"".join(packed[4])), ARP_FRAME_LEN))
+    if packed[16]:
+        groups.append((build_na(mac, b"".join(packed[16]), router=router), NA_FRAME_LEN))
+    return groups
 
 
 def send_batch(fd: int, frames: bytes | bytearray | memoryview, frame_len: int) -> int:

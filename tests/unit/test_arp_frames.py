@@ -90,19 +90,9 @@ ADDRESSES = st.one_of(
 )
 
 
-@given(vips=st.lists(ADDRESSES, max_size=12))
-def test_extension_and_twin_pack_alike(extension, vips):
-    assert outcome(extension.pack, vips) == outcome(_arp_py.pack, vips)
-
-
-def test_packed_addresses_keep_their_order_by_family(arp):
-    assert arp.pack(["192.0.2.7", "2001:db8::7", "192.0.2.1"]) == (
-        bytes([192, 0, 2, 7, 192, 0, 2, 1]),
-        socket.inet_pton(socket.AF_INET6, "2001:db8::7"),
-    )
-    assert arp.pack([]) == (b"", b"")
-    with pytest.raises(ValueError, match=r"'192\.0\.2\.300' is not an IP address"):
-        arp.pack(["192.0.2.300"])
+@given(mac=MACS, vips=st.lists(ADDRESSES, max_size=12), router=st.booleans())
+def test_extension_and_twin_build_identical_rounds(extension, mac, vips, router):
+    assert outcome(extension.build_round, mac, vips, router=router) == outcome(_arp_py.build_round, mac, vips, router=router)
 
 
 def test_extension_and_twin_have_the_same_names_and_constants(extension):
@@ -243,14 +233,19 @@ def test_the_callers_descriptor_stays_open(arp, pair):
     os.fstat(left.fileno())
 
 
-def test_a_round_groups_families_and_keeps_order():
-    groups = packet.build_round(MAC, [Vip("192.0.2.7"), Vip("2001:db8::7"), Vip("192.0.2.1")], router=True)
+def test_a_round_groups_families_and_keeps_order(arp):
+    groups = arp.build_round(MAC, [Vip("192.0.2.7"), Vip("2001:db8::7"), Vip("192.0.2.1")], router=True)
     assert groups == [
         (_arp_py.build_arp(MAC, bytes([192, 0, 2, 7, 192, 0, 2, 1])), 60),
         (_arp_py.build_na(MAC, socket.inet_pton(socket.AF_INET6, "2001:db8::7"), router=True), 86),
     ]
-    assert [length for _, length in packet.build_round(MAC, [Vip("::1")])] == [86]
-    assert packet.build_round(MAC, []) == []
+    assert [length for _, length in arp.build_round(MAC, [Vip("::1")])] == [86]
+    assert arp.build_round(MAC, []) == []
+
+
+def test_what_is_no_address_is_named(arp):
+    with pytest.raises(ValueError, match=r"'192\.0\.2\.300' is not an IP address"):
+        arp.build_round(MAC, ["192.0.2.7", "192.0.2.300"])
 
 
 @pytest.mark.parametrize(("arp_type", "mac"), [(32, bytes(20)), (772, bytes(6)), (1, b""), (65534, b"")])
