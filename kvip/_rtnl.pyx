@@ -13,10 +13,11 @@ from msgspec.structs import astuple
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.object cimport Py_EQ, PyObject
-from libc.errno cimport EADDRNOTAVAIL, EINTR, EMSGSIZE, errno
+from libc.errno cimport EADDRNOTAVAIL, EMSGSIZE
 from libc.stdint cimport int32_t, uint16_t, uint32_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy
 
+from kvip._datagrams cimport DATAGRAMS, NLMSG_ERROR, aligned, half, receive_now, word
 from kvip._text cimport AF_INET, AF_INET6, pack_text
 
 
@@ -24,31 +25,6 @@ cdef extern from "Python.h":
     # Without a reference taken: both tuples outlive the comparison.
     PyObject *PyTuple_GetItem(tuple of, Py_ssize_t place) except NULL
     int PyObject_RichCompareBool(PyObject *one, PyObject *other, int operation) except -1
-
-cdef extern from "<sys/uio.h>" nogil:
-    cdef struct iovec:
-        void *iov_base
-        size_t iov_len
-
-cdef extern from "<sys/socket.h>" nogil:
-    cdef struct msghdr:
-        void *msg_name
-        unsigned int msg_namelen
-        iovec *msg_iov
-        size_t msg_iovlen
-    cdef struct mmsghdr:
-        msghdr msg_hdr
-        unsigned int msg_len
-    enum:
-        MSG_DONTWAIT
-        MSG_TRUNC
-    int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, void *timeout)
-
-cdef extern from "<linux/netlink.h>" nogil:
-    cdef struct sockaddr_nl:
-        uint32_t nl_pid
-    enum:
-        NLMSG_ERROR
 
 cdef extern from "<linux/rtnetlink.h>" nogil:
     enum:
@@ -60,7 +36,6 @@ cdef extern from "<linux/rtnetlink.h>" nogil:
         IFA_CACHEINFO
 
 cdef enum:
-    DATAGRAMS = 128
     HEAD_LEN = 16      # nlmsghdr: length, type, flags, sequence, port
     ATTRIBUTES = 24    # behind nlmsghdr and ifaddrmsg
     FIRST_VALUE = 28   # of the first attribute: IFA_LOCAL or IFA_ADDRESS
@@ -72,22 +47,6 @@ MAX_DATAGRAMS = DATAGRAMS
 
 # All that a delete names of an address beside itself (codec.encode_change); other changes name all there is.
 cdef tuple DELETE_FIELDS = ("prefix_len", "index", "peer")
-
-
-cdef inline uint16_t half(const unsigned char *at) noexcept nogil:
-    cdef uint16_t value
-    memcpy(&value, at, 2)
-    return value
-
-
-cdef inline uint32_t word(const unsigned char *at) noexcept nogil:
-    cdef uint32_t value
-    memcpy(&value, at, 4)
-    return value
-
-
-cdef inline Py_ssize_t aligned(Py_ssize_t length) noexcept nogil:
-    return (length + 3) & ~3
 
 
 # -- requests ------------------------------------------------------------------------------------------------------------
@@ -187,29 +146,6 @@ def encode_changes(operations, Py_ssize_t start, Py_ssize_t stop, uint32_t seque
 
 
 # -- answers -------------------------------------------------------------------------------------------------------------
-
-cdef int receive_now(int fd, char *base, Py_ssize_t slot, int count, int *lengths, int *error) noexcept nogil:
-    cdef mmsghdr messages[DATAGRAMS]
-    cdef iovec vectors[DATAGRAMS]
-    cdef sockaddr_nl senders[DATAGRAMS]
-    cdef int i, got
-    memset(messages, 0, count * sizeof(mmsghdr))
-    memset(senders, 0, count * sizeof(sockaddr_nl))
-    for i in range(count):
-        vectors[i].iov_base = base + i * slot
-        vectors[i].iov_len = slot
-        messages[i].msg_hdr.msg_iov = &vectors[i]
-        messages[i].msg_hdr.msg_iovlen = 1
-        messages[i].msg_hdr.msg_name = &senders[i]
-        messages[i].msg_hdr.msg_namelen = sizeof(sockaddr_nl)
-    got = recvmmsg(fd, messages, <unsigned int>count, MSG_DONTWAIT | MSG_TRUNC, NULL)
-    while got < 0 and errno == EINTR:
-        got = recvmmsg(fd, messages, <unsigned int>count, MSG_DONTWAIT | MSG_TRUNC, NULL)
-    error[0] = errno if got < 0 else 0
-    for i in range(got):
-        lengths[i] = 0 if senders[i].nl_pid else <int>messages[i].msg_len
-    return got
-
 
 def receive(sock, buffer, Py_ssize_t slot):
     cdef Py_buffer view

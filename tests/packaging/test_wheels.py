@@ -86,5 +86,5 @@ def test_the_sdist_without_a_compiler_falls_back_to_the_twin(built: Path, tmp_pa
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = archive.getnames()
-    assert {f"kvip-{__version__}/kvip/{name}" for name in ("_arp.pyx", "_rtnl.pyx", "_text.pxd")} <= set(names)
+    assert {f"kvip-{__version__}/kvip/{name}" for name in ("_arp.pyx", "_rtnl.pyx", "_text.pxd", "_datagrams.pxd")} <= set(names)
     assert smoke(environment(tmp_path / "venv", sdist, CC="/bin/false")) == ("kvip._arp_py", "kvip._rtnl_py")
