@@ -25,7 +25,7 @@ RUN cd /opt/kvip/lib/python3*/site-packages/kubernetes \
  && rm -r /opt/kvip/bin/[Aa]ctivate*
 # The root is read-only where kvip runs: what is not compiled here would be compiled at each start. In setup.py the extension is optional.
 RUN /opt/kvip/bin/python -m compileall -q /opt/kvip/lib \
- && /opt/kvip/bin/python -I -c 'import kvip._arp, kvip.cli.manager, kvip.cli.manifest, kvip.cli.sweep, kvip.cli.cluster_vips; import kvip.observe.page as it; it.policy()'
+ && /opt/kvip/bin/python -I -c 'import kvip._arp, kvip._rtnl, kvip.cli.manager, kvip.cli.manifest, kvip.cli.sweep, kvip.cli.cluster_vips; import kvip.observe.page as it; it.policy()'
 
 FROM ${BASE}
 RUN apt-get update -qq \

@@ -14,7 +14,7 @@ help: ## this list
 preflight:
 	@$(PYTHON) -m lab.preflight
 
-$(READY): pyproject.toml setup.py constraints.txt kvip/_arp.pyx kvip/_arp_py.py | preflight
+$(READY): pyproject.toml setup.py constraints.txt kvip/_arp.pyx kvip/_rtnl.pyx kvip/_text.pxd kvip/_datagrams.pxd | preflight
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel Cython
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
@@ -27,7 +27,7 @@ check: $(READY) ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint kvip/_arp.pyx
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint kvip/*.pyx kvip/*.pxd
 	$(BIN)/lint-imports --no-cache
 
 docs: $(READY) ## everything under docs/ that is generated, but for measurements
@@ -116,4 +116,4 @@ site: $(VENV)/.site ## the documents as a site, in build/site
 	@echo '<!doctype html><meta charset="utf-8"><title>kvip</title><meta http-equiv="refresh" content="0; url=docs/index.html">' > build/site/index.html
 
 clean: ## remove what was built here
-	rm -rf $(VENV) build dist *.egg-info kvip/_arp.c kvip/*.so
+	rm -rf $(VENV) build dist *.egg-info kvip/_arp.c kvip/_rtnl.c kvip/*.so

@@ -1,32 +1,31 @@
 """Ways of adding, replacing and deleting many addresses on one NIC.
 
 In: a NIC and VIPs. Out: for each way a function per change that makes all of it and returns the seconds it took. The kernel's own cost is
-what a loop pays that sends requests encoded before and reads nothing of the answers but the acknowledgements' arrival.
+what a C loop pays that sends requests encoded before and makes nothing of the answers but the end.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from pyroute2.iproute.linux import IPRoute
 
 from kvip.core.model import Address, Link, Vip, host_prefix
 from kvip.kernel import codec
+from kvip.kernel.answers import encode_operation
 from kvip.kernel.batches import AddressOp, AddressSocket, vip_address
 
 KINDS: tuple[codec.Kind, ...] = ("add", "replace", "delete")
 SLICE = 100
-"""Messages to a request, as in `AddressSocket`."""
+"""Addresses to a request, as in `AddressSocket`."""
 LIFETIME_S = 600
-_ANSWER = struct.Struct("=IHHIIi")
-"""nlmsghdr, then of an NLMSG_ERROR the errno, negative."""
+_SLICE_HEAD = struct.Struct("=II")
+"""Bytes of a slice, and the sequence number of its last acknowledgement: see benchmarks/changes.c."""
 
 
 class Binder(Protocol):
@@ -51,58 +50,40 @@ def addresses(link: Link, names: Sequence[Vip]) -> list[Address]:
     return [vip_address(vip, link.index, valid_s=LIFETIME_S) for vip in names]
 
 
-class Prebuilt:
-    """Requests encoded before: the kernel's own cost. `readback`: with what kvip asks for to see what came of each change."""
+class Loop:
+    """benchmarks/changes.c, with requests encoded before: the kernel's own cost. Acknowledged one by one, or (`readback`) as kvip asks."""
 
-    def __init__(self, link: Link, names: Sequence[Vip], *, readback: bool) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._socket.bind((0, 0))
-        self._socket.setsockopt(270, 10, 1)  # SOL_NETLINK, NETLINK_CAP_ACK: an acknowledgement does not quote the request
-        self._socket.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
-        self._socket.settimeout(10)
-        self._buffer = bytearray(65_536)
-        self._asks = readback and ":" in names[0]
-        self._requests = {kind: self._encode(kind, addresses(link, names), readback) for kind in KINDS}
-
-    @staticmethod
-    def _encode(kind: codec.Kind, targets: Sequence[Address], readback: bool) -> list[tuple[bytes, int]]:
-        """(request, sequence number that its last answer carries), in slices."""
-        parts: list[tuple[bytes, int]] = []
-        sequence = 0
-        each = 2 if readback and ":" in targets[0].ip else 1
-        for start in range(0, len(targets), SLICE // each):
-            request = b""
-            for target in targets[start : start + SLICE // each]:
-                sequence += 1
-                request += codec.encode_change(kind, target, sequence=sequence, echo=readback and each == 1)
-                if each == 2:
-                    sequence += 1
-                    request += codec.encode_get(target, sequence=sequence)
-            parts.append((request, sequence))
-        return parts
+    def __init__(self, program: Path, link: Link, names: Sequence[Vip], *, readback: bool) -> None:
+        self._program = program
+        targets = addresses(link, names)
+        self._requests = {kind: b"".join(_as_kvip(kind, targets) if readback else _acknowledged(kind, targets)) for kind in KINDS}
+        self._gone = len(names) if readback and ":" in names[0] else 0
+        """Questions for a deleted IPv6 address, each answered by an error."""
 
     def change(self, kind: codec.Kind) -> float:
-        start = time.monotonic()
-        for request, last in self._requests[kind]:
-            self._socket.send(request)
-            while not self._answered(last):
-                pass
-        return time.monotonic() - start
-
-    def _answered(self, last: int) -> bool:
-        """Read one datagram, which here is one answer; was it the last? A refusal raises."""
-        self._socket.recv_into(self._buffer)
-        _, kind, _, sequence, _, code = _ANSWER.unpack_from(self._buffer)
-        if kind != codec.NLMSG_ERROR:
-            # What an IPv6 request for an address is answered with; of IPv4 it is an echo, and the acknowledgement follows.
-            return self._asks and sequence == last
-        gone = self._asks and code == -errno.EADDRNOTAVAIL and sequence % 2 == 0
-        if code and not gone:
-            raise OSError(-code, f"request {sequence} of {last}: {os.strerror(-code)}")
-        return bool(sequence == last)
+        done = subprocess.run([self._program], input=self._requests[kind], capture_output=True, check=True, timeout=300)
+        took_s, refused = done.stdout.split()
+        if int(refused) != (self._gone if kind == "delete" else 0):
+            raise RuntimeError(f"{kind}: {int(refused)} requests refused")
+        return float(took_s)
 
     def close(self) -> None:
-        self._socket.close()
+        pass
+
+
+def _acknowledged(kind: codec.Kind, targets: Sequence[Address]) -> Iterator[bytes]:
+    for start in range(0, len(targets), SLICE):
+        part = targets[start : start + SLICE]
+        request = b"".join(codec.encode_change(kind, target, sequence=number + 1) for number, target in enumerate(part))
+        yield _SLICE_HEAD.pack(len(request), len(part)) + request
+
+
+def _as_kvip(kind: codec.Kind, targets: Sequence[Address]) -> Iterator[bytes]:
+    for start in range(0, len(targets), SLICE):
+        part = [AddressOp(kind=kind, address=target) for target in targets[start : start + SLICE]]
+        last = 2 * len(part) + 1
+        request = b"".join(encode_operation(one, 2 * number + 1) for number, one in enumerate(part)) + codec.encode_end(sequence=last)
+        yield _SLICE_HEAD.pack(len(request), last) + request
 
 
 class Codec:

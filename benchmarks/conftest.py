@@ -1,4 +1,4 @@
-"""What benchmarks stand on: a network namespace, a veth pair in it, the C limit, and the suites that take the figures.
+"""What benchmarks stand on: a network namespace, a veth pair in it, the C limits, and the suites that take the figures.
 
 Fails, with the command to type, where root or a C compiler is missing: a benchmark that measured nothing is no result.
 `--all` runs the long parts too; `--record` keeps the figures under docs/ (benchmarks/record.py).
@@ -110,12 +110,21 @@ def veth(own_netns: None) -> Link:
 @pytest.fixture(scope="session")
 def limit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """benchmarks/limit.c as a program."""
+    return _compiled("limit", tmp_path_factory.mktemp("limit"))
+
+
+@pytest.fixture(scope="session")
+def changes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """benchmarks/changes.c as a program."""
+    return _compiled("changes", tmp_path_factory.mktemp("changes"))
+
+
+def _compiled(name: str, where: Path) -> Path:
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.fail("no C compiler to measure against: apt-get install gcc libc6-dev")
-    program = tmp_path_factory.mktemp("limit") / "limit"
-    run(compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(Path(__file__).with_name("limit.c")))
-    return program
+    run(compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(where / name), str(Path(__file__).with_name(f"{name}.c")))
+    return where / name
 
 
 @pytest.fixture(scope="session")

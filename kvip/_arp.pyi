@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 ARP_FRAME_LEN: int
 """Bytes of one ARP frame, padded to the shortest that Ethernet carries: 60."""
 NA_FRAME_LEN: int
@@ -15,6 +17,14 @@ def build_na(mac: bytes, vips: bytes, *, router: bool) -> bytes:
     """One unsolicited neighbour advertisement to ff02::1 for each 16-byte address of `vips` (RFC 4861 7.2.6).
 
     Raises ValueError when `mac` is not 6 bytes or `vips` no multiple of 16.
+    """
+
+def build_round(mac: bytes, vips: Sequence[str], *, router: bool = False) -> list[tuple[bytes, int]]:
+    """The frames of one announcement round, as (buffer, frame length) per family that occurs, IPv4 first.
+
+    Order within a buffer is that of `vips`: two frames of 60 bytes per IPv4 address, one of 86 per IPv6 address.
+    `router` is the Router flag of the advertisements: what the node itself is (RFC 4861 7.2.6). Raises ValueError
+    when `mac` is not 6 bytes, or a VIP is no address.
     """
 
 def send_batch(fd: int, frames: bytes | bytearray | memoryview, frame_len: int) -> int:

@@ -1,7 +1,7 @@
 # cython: language_level=3, freethreading_compatible=True
 """Frames of announcements, built into one buffer, and the one system call that sends a batch of them.
 
-In: a MAC, addresses as packed bytes, a file descriptor. Out: bytes, and how many frames left.
+In: a MAC, addresses, a file descriptor. Out: bytes, and how many frames left.
 Must not hold policy: no pacing, no retry, no permit; those are the announcer's. `kvip._arp_py` is the twin
 without a compiler: same names, same bytes, same errors.
 """
@@ -13,6 +13,8 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
+
+from kvip._text cimport pack_text
 
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -119,7 +121,7 @@ cdef int check_sizes(bytes mac, bytes vips, Py_ssize_t address_len) except -1:
     return 0
 
 
-def build_arp(bytes mac not None, bytes vips not None):
+cdef bytes arp_frames(bytes mac, bytes vips):
     check_sizes(mac, vips, 4)
     cdef Py_ssize_t count = len(vips) // 4
     cdef bytes buffer = PyBytes_FromStringAndSize(NULL, count * 2 * ARP_LEN)
@@ -132,7 +134,7 @@ def build_arp(bytes mac not None, bytes vips not None):
     return buffer
 
 
-def build_na(bytes mac not None, bytes vips not None, *, bint router):
+cdef bytes na_frames(bytes mac, bytes vips, bint router):
     check_sizes(mac, vips, 16)
     cdef Py_ssize_t count = len(vips) // 16
     cdef bytes buffer = PyBytes_FromStringAndSize(NULL, count * NA_LEN)
@@ -145,6 +147,36 @@ def build_na(bytes mac not None, bytes vips not None, *, bint router):
         with nogil:
             fill_na(out, mac_start, vips_start, count, flags)
     return buffer
+
+
+def build_arp(bytes mac not None, bytes vips not None):
+    return arp_frames(mac, vips)
+
+
+def build_na(bytes mac not None, bytes vips not None, *, bint router):
+    return na_frames(mac, vips, router)
+
+
+def build_round(bytes mac not None, vips not None, *, bint router=False):
+    cdef Py_ssize_t count = len(vips), fours = 0, size
+    cdef unsigned char packed[16]
+    cdef bytes ipv4 = PyBytes_FromStringAndSize(NULL, 4 * count)
+    cdef unsigned char *out = <unsigned char *>PyBytes_AsString(ipv4)
+    cdef list ipv6 = [], groups = []
+    for vip in vips:
+        size = pack_text(vip, packed)
+        if size == 4 and fours < count:
+            memcpy(out + 4 * fours, packed, 4)
+            fours += 1
+        elif size == 16:
+            ipv6.append(PyBytes_FromStringAndSize(<const char *>packed, 16))
+        else:
+            raise ValueError(f"{vip!r} is not an IP address")
+    if fours:
+        groups.append((arp_frames(mac, ipv4 if fours == count else ipv4[:4 * fours]), ARP_LEN))
+    if ipv6:
+        groups.append((na_frames(mac, b"".join(ipv6), router), NA_LEN))
+    return groups
 
 
 cdef int send_now(int fd, char *start, size_t frame_len, int count, int *error) noexcept nogil:

@@ -1,6 +1,6 @@
 """The twin of `kvip._arp` in plain Python, for machines without a compiler: same names, same bytes, same errors.
 
-In: a MAC, addresses as packed bytes, a file descriptor. Out: bytes, and how many frames left.
+In: a MAC, addresses, a file descriptor. Out: bytes, and how many frames left.
 Must not differ from `_arp.pyx` in anything but speed, and must not hold policy (no pacing, retry or permit).
 """
 
@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Sequence
 
 ARP_FRAME_LEN = 60
 NA_FRAME_LEN = 86
@@ -59,6 +60,28 @@ def build_na(mac: bytes, vips: bytes, *, router: bool) -> bytes:
         total = (total & 0xFFFF) + (total >> 16)
         parts += (head, vip, _ALL_NODES, b"\x88\x00", (~total & 0xFFFF).to_bytes(2, "big"), flags, vip, option)
     return b"".join(parts)
+
+
+def build_round(mac: bytes, vips: Sequence[str], *, router: bool = False) -> list[tuple[bytes, int]]:
+    """The frames of one announcement round, as (buffer, frame length) per family that occurs, IPv4 first.
+
+    Order within a buffer is that of `vips`: two frames of 60 bytes per IPv4 address, one of 86 per IPv6 address.
+    `router` is the Router flag of the advertisements: what the node itself is (RFC 4861 7.2.6). Raises ValueError
+    when `mac` is not 6 bytes, or a VIP is no address.
+    """
+    packed: dict[int, list[bytes]] = {4: [], 16: []}
+    for vip in vips:
+        try:
+            address = socket.inet_pton(socket.AF_INET6 if ":" in vip else socket.AF_INET, vip)
+        except (OSError, ValueError):
+            raise ValueError(f"{vip!r} is not an IP address") from None
+        packed[len(address)].append(address)
+    groups: list[tuple[bytes, int]] = []
+    if packed[4]:
+        groups.append((build_arp(mac, b"".join(packed[4])), ARP_FRAME_LEN))
+    if packed[16]:
+        groups.append((build_na(mac, b"".join(packed[16]), router=router), NA_FRAME_LEN))
+    return groups
 
 
 def send_batch(fd: int, frames: bytes | bytearray | memoryview, frame_len: int) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable
 from typing import NewType
 
 import msgspec
@@ -77,7 +76,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Packed(dict[Vip, bytes]):
-    """Addresses in both forms. A plain look-up: `lru_cache` moves its entries about with each, which is felt where frames are built."""
+    """Addresses in both forms. A plain look-up: `lru_cache` moves its entries about with each."""
 
     def __missing__(self, vip: Vip) -> bytes:
         if len(self) >= _MOST_PACKED:
@@ -93,11 +92,6 @@ _packed = _Packed()
 def packed(vip: Vip) -> bytes:
     """Network-order bytes of an address: 4 or 16."""
     return _packed[vip]
-
-
-def packed_all(vips: Iterable[Vip]) -> bytes:
-    """The same of several addresses, one behind the other."""
-    return b"".join(map(_packed.__getitem__, vips))
 
 
 def is_ipv6(vip: Vip) -> bool:

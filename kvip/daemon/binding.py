@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 from kvip import metrics
 from kvip.clock import Clock
 from kvip.core.facts import Facts
-from kvip.core.model import Address, Link, Vip
+from kvip.core.model import Address, IfIndex, Link, Vip
 from kvip.errors import KvipError, NetlinkError
 from kvip.kernel.batches import AddressOp, AddressSocket, OpResult, vip_address
 
@@ -63,7 +63,7 @@ class Binding:
             problem = _bind_problem(result)
             if result.errno:
                 metrics.netlink_errors_total.labels(kind).inc()
-            if not problem and result.seen is not None:
+            if result.seen is not None and result.seen.marked:
                 self._facts.note_bound(result.seen, now=now)
             judged.append((result, problem))
         return judged
@@ -90,7 +90,25 @@ class Binding:
             self.unknown = True
             log.exception("netlink request failed", extra={"reason": str(error)})
             code = (error.errno if isinstance(error, NetlinkError) else 0) or errno.EIO
-            return [OpResult(operation=operation, errno=code, ext_ack=str(error), seen=None) for operation in operations]
+            there = {} if operations[0].kind == "delete" else self._there()
+            return [
+                OpResult(operation=operation, errno=code, ext_ack=str(error), seen=there.get(_value(operation.address)))
+                for operation in operations
+            ]
+
+    def _there(self) -> dict[tuple[Vip, int, IfIndex], Address]:
+        """What the kernel has after a request whose outcome is unknown; where it does not say, the facts are in doubt."""
+        try:
+            return {_value(address): address for address in self._addresses.dump()}
+        except KvipError as error:
+            metrics.netlink_errors_total.labels("dump").inc()
+            log.exception("no complete dump after a failed request; reading anew", extra={"reason": str(error)})
+            self._facts.doubted = True
+            return {}
+
+
+def _value(address: Address) -> tuple[Vip, int, IfIndex]:
+    return address.ip, address.prefix_len, address.index
 
 
 def _bind_problem(result: OpResult) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from kvip.core.model import Address, is_ipv6
 from kvip.kernel import codec
@@ -45,61 +46,87 @@ class OpResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.seen is None and self.errno in _GONE
 
 
+def encode_operation(operation: AddressOp, sequence: int) -> bytes:
+    """The requests of one operation: a change that only a failure answers, and what shows its result.
+
+    IPv4: the change's notification comes back as its echo, from within the change (rtmsg_ifa, net/ipv4/devinet.c). IPv6 echoes none
+    (inet6_ifa_notify, net/ipv6/addrconf.c, has no request to answer), so the kernel is asked for the address, under the next number.
+    """
+    six = is_ipv6(operation.address.ip)
+    change = codec.encode_change(operation.kind, operation.address, sequence=sequence, ack=False, echo=not six)
+    return change + codec.encode_get(operation.address, sequence=sequence + 1) if six else change
+
+
 class Batch:
-    """The answers to one `apply`, matched to the operations by sequence number."""
+    """The answers to one `apply`, matched to the operations by sequence number.
+
+    The operations are sent in slices. Number n of a slice has two sequence numbers, `first + 2n` for the change and the next one for the
+    question behind it; the one behind all of them is that of the end.
+    """
 
     def __init__(self, operations: Sequence[AddressOp]) -> None:
         self.operations = operations
-        self.changes: dict[int, int] = {}
-        self.gets: dict[int, int] = {}
-        self.acks: list[codec.Ack] = [codec.Ack(0, "")] * len(operations)
         self.seen: list[Address | None] = [None] * len(operations)
-        self.unseen: list[int] = []
-        self._echoed: set[int] = set()
+        """What the kernel has after each, or the address of another operation that differs from it in `ip` only."""
+        self.heard = bytearray(len(operations))
+        """1 = the kernel said what it has after this operation, and `seen` is that."""
+        self.refused: dict[int, codec.Ack] = {}
+        self.start = self.count = self.first = 0
+        self.request = b""
+        self.waiting = False
+        """The end of the slice was not acknowledged yet."""
 
-    def succeed(self, sequence: int) -> None:
-        """The kernel did it."""
-        number = self.changes.pop(sequence, None)
-        if number is not None:
-            self._look_for(number)
+    def begin(self, start: int, count: int, first: int, request: bytes) -> None:
+        """The slice that is being sent."""
+        self.start, self.count, self.first, self.request, self.waiting = start, count, first, request, True
 
-    def take(self, message: codec.Message) -> None:
-        """File one message; one that answers nothing that is pending is stale and dropped."""
-        number = self.changes.get(message.sequence)
-        if number is not None:
-            if message.type == codec.NLMSG_ERROR:
-                del self.changes[message.sequence]
-                self._acknowledge(number, codec.decode_ack(message))
-            elif message.type in (codec.RTM_NEWADDR, codec.RTM_DELADDR):
-                self._echo(number, message)
-            return
-        number = self.gets.pop(message.sequence, None)
-        if number is not None and message.type == codec.RTM_NEWADDR:
+    def look_into(self, datagram: bytes | memoryview) -> None:
+        """File the messages of one datagram; one that answers nothing of this slice is stale and dropped."""
+        for message in codec.messages(datagram):
+            number, question = divmod(message.sequence - self.first, 2)
+            if 0 <= number < self.count:
+                self._take(self.start + number, message, asked=bool(question))
+            elif number == self.count and not question and message.type == codec.NLMSG_ERROR:
+                self.waiting = False
+
+    def _take(self, number: int, message: codec.Message, *, asked: bool) -> None:
+        if message.type == codec.NLMSG_ERROR:
+            ack = codec.decode_ack(message)
+            if not asked:
+                self.refused[number] = ack
+            elif ack.errno == errno.EADDRNOTAVAIL:
+                self.heard[number] = 1
+        elif message.type in (codec.RTM_NEWADDR, codec.RTM_DELADDR):
             address = decode_address(message)
-            # With an unknown NIC index the kernel looks on all NICs (inet6_rtm_getaddr -> ipv6_get_ifaddr, dev NULL).
-            if address is not None and address.index == self.operations[number].address.index:
-                self.seen[number] = address
+            wanted = self.operations[number].address
+            if address is None:
+                return
+            if asked:
+                self.heard[number] = 1
+                # With an unknown NIC index the kernel looks on all NICs (inet6_rtm_getaddr -> ipv6_get_ifaddr, dev NULL).
+                self.seen[number] = address if address.index == wanted.index else None
+            elif (address.ip, address.prefix_len, address.index) == (wanted.ip, wanted.prefix_len, wanted.index):
+                # A delete also echoes the secondaries that went or were promoted with it (__inet_del_ifa): only its own value counts.
+                self.heard[number] = 1
+                self.seen[number] = address if message.type == codec.RTM_NEWADDR else None
 
-    def _echo(self, number: int, message: codec.Message) -> None:
-        """A delete also echoes the secondaries that went or were promoted with it (__inet_del_ifa): only its own value counts."""
-        address = decode_address(message)
-        wanted = self.operations[number].address
-        if address is not None and (address.ip, address.prefix_len, address.index) == (wanted.ip, wanted.prefix_len, wanted.index):
-            self._echoed.add(number)
-            self.seen[number] = address if message.type == codec.RTM_NEWADDR else None
+    @property
+    def unseen(self) -> list[int]:
+        """Operations after which the kernel has not said what it has: they have to be looked for."""
+        if 0 not in self.heard:
+            return []
+        return [number for number, heard in enumerate(self.heard) if not heard and not self._surely_gone(number)]
 
-    def _acknowledge(self, number: int, ack: codec.Ack) -> None:
-        self.acks[number] = ack
-        if ack.errno not in (errno.EADDRNOTAVAIL, errno.ENODEV):
-            self._look_for(number)
-
-    def _look_for(self, number: int) -> None:
-        """What was not echoed has to be looked for, but for IPv6, which is asked for."""
-        if number not in self._echoed and not is_ipv6(self.operations[number].address.ip):
-            self.unseen.append(number)
+    def _surely_gone(self, number: int) -> bool:
+        ack = self.refused.get(number)
+        return ack is not None and ack.errno in (errno.EADDRNOTAVAIL, errno.ENODEV)
 
     def results(self) -> list[OpResult]:
-        return [
-            OpResult(operation=operation, errno=ack.errno, ext_ack=ack.ext_ack, seen=seen)
-            for operation, ack, seen in zip(self.operations, self.acks, self.seen, strict=True)
+        """One per operation, in their order."""
+        found = [
+            OpResult(operation=operation, errno=0, ext_ack="", seen=seen and replace(seen, ip=operation.address.ip))
+            for operation, seen in zip(self.operations, self.seen, strict=True)
         ]
+        for number, ack in self.refused.items():
+            found[number] = replace(found[number], errno=ack.errno, ext_ack=ack.ext_ack)
+        return found

@@ -15,15 +15,22 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
+from kvip import _rtnl_py
 from kvip.core.model import MARK_PROTO, Address, IfIndex, Vip, host_prefix, is_ipv6
 from kvip.errors import NetlinkError
 from kvip.kernel import codec
 from kvip.kernel.answers import AddressOp as AddressOp
-from kvip.kernel.answers import Batch
+from kvip.kernel.answers import Batch, encode_operation
 from kvip.kernel.answers import OpResult as OpResult
+from kvip.kernel.extensions import extension
 from kvip.kernel.recurring import decode_address
 
 log = logging.getLogger(__name__)
+
+encode_changes, receive, match = _rtnl_py.encode_changes, _rtnl_py.receive, _rtnl_py.match
+_compiled = extension("kvip._rtnl", "encode_changes", "receive", "match")
+if _compiled is not None:
+    encode_changes, receive, match = _compiled.encode_changes, _compiled.receive, _compiled.match
 
 SOL_NETLINK: Final = 270
 NETLINK_CAP_ACK: Final = 10
@@ -31,7 +38,9 @@ NETLINK_EXT_ACK: Final = 11
 NETLINK_GET_STRICT_CHK: Final = 12
 SO_RCVBUFFORCE: Final = 33
 
-_SLICE_MESSAGES: Final = 100
+_SLICE_OPERATIONS: Final = 100
+_ANSWER_BYTES: Final = 512
+"""Room for one answer: an address message, or an error with its text; the kernel's have less than 200."""
 _REPLY_WAIT_MS: Final = 1000
 _DUMP_ATTEMPTS: Final = 5
 _DATAGRAM_BYTES: Final = 65_536
@@ -81,24 +90,25 @@ class AddressSocket:
     def apply(self, operations: Sequence[AddressOp]) -> list[OpResult]:
         """Do `operations` in order, and read each back; a refusal is in its result, never raised.
 
-        Blocks for the kernel's own time: about 20-60 us per IPv4 and 50-460 us per IPv6 address at 1,000 on a NIC.
-        Read-back: IPv4 by NLM_F_ECHO (no echo, as on EEXIST: by one dump); IPv6, whose notification is not echoed
-        (inet6_ifa_notify has no nlmsghdr), by an RTM_GETADDR behind each change. Raises `NetlinkError` when the socket fails.
+        Blocks for the kernel's own time. Read-back: IPv4 by the change's echo, IPv6 by a question behind each change
+        (`answers.encode_operation`); what neither shows, as an IPv4 address that was there already, by one dump. A change that was not
+        refused and is not seen is no success. Raises `NetlinkError` when the socket fails.
         """
         batch = Batch(operations)
         try:
-            index = 0
-            while index < len(operations):
-                index = self._apply_slice(batch, index)
+            done = 0
+            while done < len(operations):
+                done = self._apply_slice(batch, done)
         except OSError as error:
             self._drain()
             raise NetlinkError(error.errno or errno.EIO, "apply", f"{len(operations)} address changes") from error
         except (codec.DecodeError, NetlinkError):
             self._drain()
             raise
-        if batch.unseen:
+        unseen = batch.unseen
+        if unseen:
             there = {(address.ip, address.prefix_len, address.index): address for address in self.dump()}
-            for number in batch.unseen:
+            for number in unseen:
                 wanted = operations[number].address
                 batch.seen[number] = there.get((wanted.ip, wanted.prefix_len, wanted.index))
         return batch.results()
@@ -122,34 +132,25 @@ class AddressSocket:
             log.debug("address dump interrupted", extra={"attempt": attempt})
         raise DumpInterrupted(errno.EINTR, "dump", "all addresses", ext_ack=f"interrupted {_DUMP_ATTEMPTS} times, keeping what is known")
 
-    def _apply_slice(self, batch: Batch, first: int) -> int:
-        """Send the operations from `first` on that fit one slice and collect their answers; the index of the next one."""
-        request = bytearray()
-        index, messages = first, 0
-        while index < len(batch.operations):
-            operation = batch.operations[index]
-            six = is_ipv6(operation.address.ip)
-            if messages + 1 + six > _SLICE_MESSAGES:
-                break
-            request += codec.encode_change(operation.kind, operation.address, sequence=self._next(batch.changes, index), echo=not six)
-            if six:
-                request += codec.encode_get(operation.address, sequence=self._next(batch.gets, index))
-            messages += 1 + six
-            index += 1
+    def _apply_slice(self, batch: Batch, start: int) -> int:
+        """Send a slice of the operations from `start` on and collect the answers; the index of the next one."""
+        stop = min(start + _SLICE_OPERATIONS, len(batch.operations))
+        first = self._numbers(2 * (stop - start) + 1)
+        changes = encode_changes(batch.operations, start, stop, first, encode_operation)
+        request = changes + codec.encode_end(sequence=first + 2 * (stop - start))
+        batch.begin(start, stop - start, first, request)
         self._socket.send(request)
-        while batch.changes or batch.gets:
-            answer = self._receive()
-            done = codec.plain_ack(answer)
-            if done:
-                batch.succeed(done)
-                continue
-            for message in codec.messages(answer):
-                batch.take(message)
-        return index
+        while batch.waiting:
+            try:
+                lengths = receive(self._socket, self._buffer, _ANSWER_BYTES)
+            except BlockingIOError:
+                self._wait()
+            else:
+                match(batch, self._buffer, _ANSWER_BYTES, lengths)
+        return stop
 
     def _dump_once(self) -> list[Address] | None:
-        pending: dict[int, int] = {}
-        sequence = self._next(pending, 0)
+        sequence = self._numbers(1)
         self._socket.send(codec.encode_dump(sequence=sequence))
         found: list[Address] = []
         interrupted = False
@@ -168,11 +169,17 @@ class AddressSocket:
                         raise NetlinkError(ack.errno, "dump", "all addresses", ext_ack=ack.ext_ack)
                     return None if interrupted else found
 
-    def _next(self, pending: dict[int, int], index: int) -> int:
-        """A fresh sequence number, noted in `pending`. 0 is left to notifications."""
-        self._sequence = self._sequence % 0xFFFFFFFF + 1
-        pending[self._sequence] = index
-        return self._sequence
+    def _numbers(self, count: int) -> int:
+        """The first of so many fresh sequence numbers in a row. 0 is left to notifications."""
+        if self._sequence + count > 0xFFFFFFFF:
+            self._sequence = 0
+        self._sequence += count
+        return self._sequence - count + 1
+
+    def _wait(self) -> None:
+        """Until something can be read. Raises ETIMEDOUT after 1 s of silence."""
+        if not self._poll.poll(_REPLY_WAIT_MS):
+            raise TimeoutError(errno.ETIMEDOUT, "no answer from the kernel")
 
     def _receive(self) -> memoryview:
         """One datagram of the kernel's. Raises OSError (ENOBUFS when the kernel dropped some), ETIMEDOUT after 1 s of silence."""
@@ -180,8 +187,7 @@ class AddressSocket:
             try:
                 size, (port, _groups) = self._socket.recvfrom_into(self._buffer, _DATAGRAM_BYTES, socket.MSG_TRUNC)
             except BlockingIOError:
-                if not self._poll.poll(_REPLY_WAIT_MS):
-                    raise TimeoutError(errno.ETIMEDOUT, "no answer from the kernel") from None
+                self._wait()
                 continue
             if port != 0:
                 continue  # Not from the kernel (netlink(7)): another process wrote to our port.

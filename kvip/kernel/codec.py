@@ -54,9 +54,9 @@ _FOREVER: Final = 0xFFFFFFFF
 Kind = Literal["add", "replace", "delete"]
 
 _CHANGES: Final[dict[Kind, tuple[int, int]]] = {
-    "add": (RTM_NEWADDR, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL),
-    "replace": (RTM_NEWADDR, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE),
-    "delete": (RTM_DELADDR, NLM_F_REQUEST | NLM_F_ACK),
+    "add": (RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL),
+    "replace": (RTM_NEWADDR, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE),
+    "delete": (RTM_DELADDR, NLM_F_REQUEST),
 }
 
 # nlmsghdr: length, type, flags, sequence, port; then ifaddrmsg: family, prefix length, flags, scope, index.
@@ -66,7 +66,6 @@ _ATTR: Final = struct.Struct("=HH")
 _U32: Final = struct.Struct("=I")
 _CACHEINFO: Final = struct.Struct("=II")
 _ERROR: Final = struct.Struct("=i")
-_ACK: Final = struct.Struct("=IHHIIi")
 _GET4: Final = struct.Struct("=IHHIIBBBBIHH4s")
 _GET6: Final = struct.Struct("=IHHIIBBBBIHH16s")
 # Header, ifaddrmsg, IFA_LOCAL, IFA_ADDRESS.
@@ -100,12 +99,16 @@ class Ack(NamedTuple):
     ext_ack: str
 
 
-def encode_change(kind: Kind, address: Address, *, sequence: int, echo: bool = False) -> bytes:
-    """A request to add, replace or delete `address`, acknowledged; with `echo` the kernel sends its notification back.
+def encode_change(kind: Kind, address: Address, *, sequence: int, ack: bool = True, echo: bool = False) -> bytes:
+    """A request to add, replace or delete `address`; with `echo` the kernel sends its notification back.
+
+    Without `ack` only a failure is answered (netlink_rcv_skb, net/netlink/af_netlink.c).
 
     A delete names only address, peer, prefix length and NIC: an IFA_LABEL would have to match too (devinet.c).
     """
     message, flags = _CHANGES[kind]
+    if ack:
+        flags |= NLM_F_ACK
     if echo:
         flags |= NLM_F_ECHO
     local = packed(address.ip)
@@ -143,6 +146,14 @@ def encode_get(address: Address, *, sequence: int) -> bytes:
     return layout.pack(
         layout.size, RTM_GETADDR, NLM_F_REQUEST, sequence, 0, family, 0, 0, 0, address.index, attr, IFA_ADDRESS, packed(address.ip)
     )
+
+
+def encode_end(*, sequence: int) -> bytes:
+    """A request that asks for nothing but its acknowledgement: once that is here, what was sent before is done and answered.
+
+    The kernel takes the messages of a datagram in their order, and acknowledges a control message without a look (netlink_rcv_skb).
+    """
+    return _HEAD.pack(_HEAD.size, NLMSG_NOOP, NLM_F_REQUEST | NLM_F_ACK, sequence, 0)
 
 
 def encode_dump(*, sequence: int) -> bytes:
@@ -229,15 +240,6 @@ def decode_ack(message: Message) -> Ack:
             if attribute == _NLMSGERR_ATTR_MSG:
                 text = _text(data, begin, stop)
     return Ack(-code if code < 0 else code, text)
-
-
-def plain_ack(data: bytes | memoryview) -> int:
-    """The sequence number that this datagram acknowledges, if it is one word of success and nothing else; 0 = look into it."""
-    if len(data) < _ACK.size:
-        return 0
-    length, kind, flags, sequence, _, code = _ACK.unpack_from(data)
-    plain = kind == NLMSG_ERROR and code == 0 and length == len(data) and not flags & NLM_F_ACK_TLVS
-    return int(sequence) if plain else 0
 
 
 def attributes(data: bytes | memoryview, offset: int, end: int) -> Iterator[tuple[int, int, int]]:

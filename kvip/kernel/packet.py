@@ -8,31 +8,23 @@ Whoever opens a socket keeps it: closing an AF_PACKET socket waits for an RCU gr
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
-from collections.abc import Sequence
 
 from kvip import _arp_py
-from kvip.core.model import Link, Vip, packed, packed_all
+from kvip.core.model import Link
 from kvip.errors import AnnounceError
-
-log = logging.getLogger(__name__)
+from kvip.kernel.extensions import extension
 
 IMPLEMENTATION: str = "python"
-"""Which code builds and sends frames: "cython" (kvip._arp) or "python" (its twin; KVIP_NO_EXTENSIONS=1 asks for it)."""
+"""Which code builds and sends frames: "cython" (kvip._arp) or "python" (its twin)."""
 
-build_arp, build_na, send_batch = _arp_py.build_arp, _arp_py.build_na, _arp_py.send_batch
-if os.environ.get("KVIP_NO_EXTENSIONS") != "1":
-    try:
-        import kvip._arp as _arp
-    except ModuleNotFoundError:
-        pass  # installed without a compiler: the twin does the work
-    except ImportError as problem:
-        log.warning("extension kvip._arp cannot be loaded, using the slower twin", extra={"error": str(problem)})
-    else:
-        build_arp, build_na, send_batch = _arp.build_arp, _arp.build_na, _arp.send_batch
-        IMPLEMENTATION = "cython"
+build_arp, build_na, build_round, send_batch = _arp_py.build_arp, _arp_py.build_na, _arp_py.build_round, _arp_py.send_batch
+_compiled = extension("kvip._arp", "build_arp", "build_na", "build_round", "send_batch")
+if _compiled is not None:
+    build_arp, build_na = _compiled.build_arp, _compiled.build_na
+    build_round, send_batch = _compiled.build_round, _compiled.send_batch
+    IMPLEMENTATION = "cython"
 
 _ARPHRD_ETHER = 1
 _SO_SNDBUFFORCE = 32
@@ -71,6 +63,7 @@ class PacketSocket:
             sock.close()
             raise
         self._sock = sock
+        self._fd = sock.fileno()
 
     def send(self, frames: bytes | bytearray | memoryview, frame_len: int) -> int:
         """Send a buffer of equal frames in one call; returns how many left, fewer when a queue is full (ENOBUFS, EAGAIN).
@@ -78,35 +71,16 @@ class PacketSocket:
         A dropping egress hook also answers ENOBUFS. Never blocks. Raises OSError when the NIC is down (ENETDOWN)
         or gone (ENXIO), ValueError for a buffer that is not whole frames or holds more than 1,024.
         """
-        return send_batch(self._sock.fileno(), frames, frame_len)
+        return send_batch(self._fd, frames, frame_len)
 
     def fileno(self) -> int:
         """The bound, non-blocking descriptor; -1 once closed."""
-        return self._sock.fileno()
+        return self._fd
 
     def close(self) -> None:
         """Close, once or again; blocks 0.1-16 ms. Sending afterwards raises OSError (EBADF)."""
+        self._fd = -1
         self._sock.close()
-
-
-def build_round(mac: bytes, vips: Sequence[Vip], *, router: bool = False) -> list[tuple[bytes, int]]:
-    """The frames of one announcement round, as (buffer, frame length) per family that occurs, IPv4 first.
-
-    Order within a buffer is that of `vips`: two frames of 60 bytes per IPv4 address, one of 86 per IPv6 address.
-    `router` is the Router flag of the advertisements: what the node itself is (RFC 4861 7.2.6). Raises ValueError
-    when `mac` is not 6 bytes.
-    """
-    ipv4, ipv6 = packed_all(vips), b""
-    if len(ipv4) != 4 * len(vips):  # not all of them are IPv4
-        addresses = list(map(packed, vips))
-        ipv4 = b"".join([address for address in addresses if len(address) == 4])
-        ipv6 = b"".join([address for address in addresses if len(address) == 16])
-    groups: list[tuple[bytes, int]] = []
-    if ipv4:
-        groups.append((build_arp(mac, ipv4), _arp_py.ARP_FRAME_LEN))
-    if ipv6:
-        groups.append((build_na(mac, ipv6, router=router), _arp_py.NA_FRAME_LEN))
-    return groups
 
 
 def _grow_send_buffer(sock: socket.socket) -> None:

@@ -1,6 +1,8 @@
 """Batches against the real kernel: answers matched to their address, read-backs, dumps, and life after a lost answer."""
 
 import errno
+import importlib
+import importlib.util
 import socket
 import time
 
@@ -17,6 +19,17 @@ V4 = [f"10.1.{n // 250}.{n % 250 + 1}" for n in range(300)]
 V6 = [f"2001:db8::{n:x}" for n in range(1, 301)]
 MIXED = [vip for pair in zip(V4, V6, strict=True) for vip in pair]
 NO_NIC = 99_999
+
+
+NAMES = ["kvip._rtnl_py", "kvip._rtnl"] if importlib.util.find_spec("kvip._rtnl") else ["kvip._rtnl_py"]
+
+
+@pytest.fixture(params=NAMES, autouse=True)
+def implementation(request, monkeypatch):
+    """The socket works with each implementation that is installed."""
+    module = importlib.import_module(request.param)
+    for name in ("encode_changes", "receive", "match"):
+        monkeypatch.setattr(batches, name, getattr(module, name))
 
 
 @pytest.fixture

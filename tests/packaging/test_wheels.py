@@ -17,12 +17,12 @@ from kvip import __version__, _arp_py
 ROOT = Path(__file__).parents[2]
 INSTALL_S = 300
 SMOKE = f"""
-import kvip.kernel.packet as packet
+import kvip.kernel.batches as batches, kvip.kernel.packet as packet
 mac, vip = bytes.fromhex("020000000001"), bytes([10, 10, 0, 200])
 assert packet.build_arp(mac, vip) == bytes.fromhex("{_arp_py.build_arp(bytes.fromhex("020000000001"), bytes([10, 10, 0, 200])).hex()}")
 import kvip.cli.manager, kvip.cli.sweep, kvip.observe.page as page
 page.policy()
-print(packet.IMPLEMENTATION, packet.__file__)
+print(packet.send_batch.__module__, batches.match.__module__, packet.__file__)
 """
 
 pytestmark = pytest.mark.timeout(2 * INSTALL_S)
@@ -45,7 +45,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ROOT,
         source,
         dirs_exist_ok=True,
-        ignore=shutil.ignore_patterns(".git", ".venv", "*.so", "_arp.c", "*.egg-info", "build", "__pycache__"),
+        ignore=shutil.ignore_patterns(".git", ".venv", "*.so", "_arp.c", "_rtnl.c", "*.egg-info", "build", "__pycache__"),
     )
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, source)
     return out
@@ -62,14 +62,14 @@ def environment(path: Path, package: Path, **variables: str) -> Path:
     return path / "bin"
 
 
-def smoke(bin_: Path) -> str:
-    """The backend of the frames that an environment has, after the commands of a first minute."""
-    backend, place = run(bin_ / "python", "-I", "-c", SMOKE).split()
+def smoke(bin_: Path) -> tuple[str, str]:
+    """What an environment has for frames and for addresses, after the commands of a first minute."""
+    frames, addresses, place = run(bin_ / "python", "-I", "-c", SMOKE).split()
     assert place.startswith(str(bin_.parent)), "another kvip was imported"
     assert run(bin_ / "kvip", "--version") == f"kvip {__version__}\n"
     assert "kind: DaemonSet" in run(bin_ / "kvip", "manifest", "daemonset")
     assert "usage: kubectl kvip " in run(bin_ / "kubectl-kvip", "--help")
-    return backend
+    return frames, addresses
 
 
 def test_the_wheel_is_of_the_stable_abi_and_works_where_it_is_installed(built: Path, tmp_path: Path) -> None:
@@ -77,13 +77,14 @@ def test_the_wheel_is_of_the_stable_abi_and_works_where_it_is_installed(built: P
     assert f"kvip-{__version__}-cp311-abi3-linux_" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert "kvip/_arp.abi3.so" in names
+    assert {"kvip/_arp.abi3.so", "kvip/_rtnl.abi3.so"} <= set(names)
     assert not [name for name in names if not name.startswith(("kvip/", "kvip-"))], "the wheel has what is not kvip's"
-    assert smoke(environment(tmp_path / "venv", wheel)) == "cython"
+    assert smoke(environment(tmp_path / "venv", wheel)) == ("kvip._arp", "kvip._rtnl")
 
 
 def test_the_sdist_without_a_compiler_falls_back_to_the_twin(built: Path, tmp_path: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        assert f"kvip-{__version__}/kvip/_arp.pyx" in archive.getnames()
-    assert smoke(environment(tmp_path / "venv", sdist, CC="/bin/false")) == "python"
+        names = archive.getnames()
+    assert {f"kvip-{__version__}/kvip/{name}" for name in ("_arp.pyx", "_rtnl.pyx", "_text.pxd", "_datagrams.pxd")} <= set(names)
+    assert smoke(environment(tmp_path / "venv", sdist, CC="/bin/false")) == ("kvip._arp_py", "kvip._rtnl_py")

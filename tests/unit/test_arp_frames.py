@@ -85,6 +85,16 @@ def test_extension_and_twin_refuse_the_same_batches(extension, size, frame_len):
     assert outcome(extension.send_batch, -1, bytes(size), frame_len) == outcome(_arp_py.send_batch, -1, bytes(size), frame_len)
 
 
+ADDRESSES = st.one_of(
+    st.ip_addresses().map(str), st.sampled_from(["", "192.0.2.300", "192.0.2.7\0", "::1%lo", "x", "::ffff:192.0.2.7", "ä"])
+)
+
+
+@given(mac=MACS, vips=st.lists(ADDRESSES, max_size=12), router=st.booleans())
+def test_extension_and_twin_build_identical_rounds(extension, mac, vips, router):
+    assert outcome(extension.build_round, mac, vips, router=router) == outcome(_arp_py.build_round, mac, vips, router=router)
+
+
 def test_extension_and_twin_have_the_same_names_and_constants(extension):
     for name in ("ARP_FRAME_LEN", "NA_FRAME_LEN", "MAX_BATCH"):
         assert getattr(extension, name) == getattr(_arp_py, name)
@@ -223,14 +233,19 @@ def test_the_callers_descriptor_stays_open(arp, pair):
     os.fstat(left.fileno())
 
 
-def test_a_round_groups_families_and_keeps_order():
-    groups = packet.build_round(MAC, [Vip("192.0.2.7"), Vip("2001:db8::7"), Vip("192.0.2.1")], router=True)
+def test_a_round_groups_families_and_keeps_order(arp):
+    groups = arp.build_round(MAC, [Vip("192.0.2.7"), Vip("2001:db8::7"), Vip("192.0.2.1")], router=True)
     assert groups == [
         (_arp_py.build_arp(MAC, bytes([192, 0, 2, 7, 192, 0, 2, 1])), 60),
         (_arp_py.build_na(MAC, socket.inet_pton(socket.AF_INET6, "2001:db8::7"), router=True), 86),
     ]
-    assert [length for _, length in packet.build_round(MAC, [Vip("::1")])] == [86]
-    assert packet.build_round(MAC, []) == []
+    assert [length for _, length in arp.build_round(MAC, [Vip("::1")])] == [86]
+    assert arp.build_round(MAC, []) == []
+
+
+def test_what_is_no_address_is_named(arp):
+    with pytest.raises(ValueError, match=r"'192\.0\.2\.300' is not an IP address"):
+        arp.build_round(MAC, ["192.0.2.7", "192.0.2.300"])
 
 
 @pytest.mark.parametrize(("arp_type", "mac"), [(32, bytes(20)), (772, bytes(6)), (1, b""), (65534, b"")])
@@ -265,9 +280,14 @@ def test_a_broken_extension_is_replaced_by_the_twin_with_a_warning():
         "        if name == 'kvip._arp': raise ImportError('undefined symbol: sendmmsg')\n"
         "sys.meta_path.insert(0, Broken())"
     )
-    assert chosen(refuse) == ("python kvip._arp_py", "extension kvip._arp cannot be loaded, using the slower twin")
+    assert chosen(refuse) == ("python kvip._arp_py", "extension cannot be loaded, using the slower twin")
 
 
 def test_the_extension_is_chosen_when_it_is_there(extension):
     assert extension is not None
     assert chosen("") == ("cython kvip._arp", "")
+
+
+def test_an_extension_of_another_version_is_replaced_by_the_twin_with_a_warning():
+    older = "import sys, types\nsys.modules['kvip._arp'] = types.ModuleType('kvip._arp')"
+    assert chosen(older) == ("python kvip._arp_py", "extension is of another version, using the slower twin")

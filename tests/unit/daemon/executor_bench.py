@@ -32,13 +32,18 @@ class Kernel(fake_ports.Kernel):
     def __init__(self, log):
         super().__init__(log)
         self.broken = None
+        self.broken_afterwards = None  # the changes are made, and their answers lost
+        self.dump_broken = None
         self.after_add = None
 
     def apply(self, operations):
         if self.broken:
             raise self.broken
         assert 0 < len(operations) <= SLICE
-        return super().apply(operations)
+        results = super().apply(operations)
+        if self.broken_afterwards:
+            raise self.broken_afterwards
+        return results
 
     def one(self, operation):
         result, address = super().one(operation), operation.address

@@ -7,7 +7,7 @@ import pytest
 from kvip.core.diff import Adopt
 from kvip.core.model import Vip
 from kvip.errors import NetlinkError
-from tests.unit.daemon.executor_bench import LINK, VIP, Bench, held, let_go, marked, take, unmarked
+from tests.unit.daemon.executor_bench import LINK, SECOND, VIP, Bench, held, let_go, marked, take, unmarked
 
 
 @pytest.fixture
@@ -42,6 +42,25 @@ async def test_what_cannot_be_removed_is_silenced_in_the_switch(bench):
     bench.log.clear()
     assert not bench.executor.fence()
     assert ("silence", VIP) in bench.log
+
+
+async def test_what_a_failed_request_bound_all_the_same_is_silenced_in_the_switch_and_known(bench):
+    bench.facts.links[LINK.index] = LINK
+    bench.kernel.broken_afterwards = NetlinkError(errno.ENOBUFS, "apply", "2 address changes")
+    done = await bench.executor.take([take(), take(SECOND)], epoch=bench.executor.epoch)
+    assert all(result.problem for result in done)
+    assert {("silence", VIP), ("silence", SECOND)} <= set(bench.log)
+    assert not {("out", VIP), ("out", SECOND)} & set(bench.log)
+    assert set(bench.facts.marked()) == {VIP, SECOND}
+    assert bench.announcer.active == {}
+
+
+async def test_a_failed_request_of_which_the_kernel_does_not_say_what_became_puts_the_facts_in_doubt(bench):
+    bench.kernel.broken_afterwards = bench.kernel.dump_broken = NetlinkError(errno.ENOBUFS, "apply", "1 address changes")
+    (done,) = await bench.executor.take([take()], epoch=bench.executor.epoch)
+    assert done.problem
+    assert bench.facts.doubted
+    assert bench.facts.marked() == ()
 
 
 def test_k4_arming_begins_with_a_first_arm_and_an_expired_switch_is_a_fence(bench):
