@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, TextIO
 
 import msgspec
@@ -47,6 +48,12 @@ def _json(value: object) -> str:
     return _BEARER.sub("Bearer ***", encoded.decode())
 
 
+@lru_cache(maxsize=512)
+def _constant(text: str) -> str:
+    """The same of a text that comes again and again: a message, a logger's or a field's name."""
+    return _json(text)
+
+
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
@@ -66,9 +73,9 @@ class _Formatter(logging.Formatter):
         """Name -> value as JSON. A field named like one of kvip's own keys gets a trailing underscore."""
         fields = {
             "ts": _json(_timestamp(record.created)),
-            "level": _json(record.levelname.lower()),
-            "logger": _json(record.name),
-            "msg": _json(_message(record)),
+            "level": _constant(record.levelname.lower()),
+            "logger": _constant(record.name),
+            "msg": _constant(_message(record)),
         }
         taken = {*_OWN_KEYS, *(["error"] if record.exc_info else []), *(["stack"] if record.stack_info else [])}
         for key, value in record.__dict__.items():
@@ -95,7 +102,7 @@ class JsonFormatter(_Formatter):
     """One JSON object per line."""
 
     def line(self, fields: dict[str, str]) -> str:
-        return "{" + ",".join(f"{_json(key)}:{value}" for key, value in fields.items()) + "}"
+        return "{" + ",".join(f"{_constant(key)}:{value}" for key, value in fields.items()) + "}"
 
 
 class LogfmtFormatter(_Formatter):
