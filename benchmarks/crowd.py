@@ -285,7 +285,7 @@ class WatchTap:
     def events(self) -> list[tuple[float, str, dict[str, object]]]:
         """(time, type, object), in order."""
         decoded = [(at, json.loads(line)) for at, line in self._lines]
-        return [(at, event["type"], event["object"]) for at, event in decoded]
+        return [(at, event["type"], event["object"]) for at, event in decoded if event["type"] != "BOOKMARK"]
 
     def created(self) -> dict[str, float]:
         """By name: when it was shown first."""

@@ -177,7 +177,8 @@ class Turn:
     def _plan(self, vip: Vip, again: Again) -> tuple[diff.Action, ...]:
         permitted = self._permit(vip) is not None
         waiting = not permitted and self._waiting(vip)
-        bound, link = self._facts.bound(vip), self._nics.link(vip)
+        bound, placed = self._facts.bound(vip), self._nics.placed(vip)
+        link = self._nics.link(vip, placed)
         if waiting and bound:
             # Nothing tells when it turns out that another node has it.
             again.at(vip, self._clock.now() + WAITING_RETRY_S)
@@ -185,7 +186,7 @@ class Turn:
             self._asking.look(vip, link)
         wanted = self._desire.wanted(
             vip,
-            placed=self._nics.placed(vip),
+            placed=placed,
             link=link,
             permitted=permitted,
             announced=self._executor.announces(vip),

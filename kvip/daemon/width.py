@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 
 from kvip.clock import Clock
 
-FEWEST, FIRST, MOST = 4, 8, 32
-SOON_S, LATE_S = 0.025, 0.075
+FEWEST, MOST = 8, 32
+SOON_S, LATE_S = 0.05, 0.1
 
 
 class Width:
@@ -21,8 +21,8 @@ class Width:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._places = asyncio.Semaphore(FIRST)
-        self.now = FIRST
+        self._places = asyncio.Semaphore(FEWEST)
+        self.now = FEWEST
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:

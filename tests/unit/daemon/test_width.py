@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from kvip.clock import ManualClock
-from kvip.daemon.width import FEWEST, FIRST, LATE_S, MOST, SOON_S, Width
+from kvip.daemon.width import FEWEST, LATE_S, MOST, SOON_S, Width
 from tests.unit.clock_loop import ClockLoop
 
 
@@ -17,6 +17,8 @@ class Server:
         self.answer_s = answer_s
         self.each = each
         self.under_way = self.longest = self.answered = 0
+        self.late_from = float("inf")
+        """How many are answered soon; then each takes too long."""
 
     def play(self, count):
         """So many requests at once; the width that was left."""
@@ -25,7 +27,8 @@ class Server:
             async with width.place():
                 self.under_way += 1
                 self.longest = max(self.longest, self.under_way)
-                await asyncio.sleep(self.answer_s * (self.under_way if self.each else 1))
+                late = self.answered >= self.late_from
+                await asyncio.sleep(2 * LATE_S if late else self.answer_s * (self.under_way if self.each else 1))
                 self.under_way -= 1
                 self.answered += 1
 
@@ -44,23 +47,24 @@ def test_where_answers_come_soon_more_and_more_are_under_way_up_to_the_most():
     assert (width.now, server.longest, server.answered) == (MOST, MOST, 200)
 
 
-def test_where_answers_come_late_fewer_and_fewer_down_to_the_fewest():
-    server = Server(2 * LATE_S)
-    width = server.play(40)
-    assert (width.now, server.longest, server.answered) == (FEWEST, FIRST, 40)
+def test_where_answers_begin_to_come_late_fewer_and_fewer_down_to_the_fewest():
+    server = Server(SOON_S / 2)
+    server.late_from = 100
+    width = server.play(300)
+    assert (width.now, server.longest, server.answered) == (FEWEST, MOST, 300)
 
 
 def test_in_between_it_stays_as_it_is():
     server = Server((SOON_S + LATE_S) / 2)
-    assert server.play(40).now == FIRST == server.longest
+    assert server.play(40).now == FEWEST == server.longest
 
 
 @pytest.mark.parametrize("answer_s", [0.0085, 0.02])
 def test_a_server_that_takes_its_time_for_each_is_not_given_more_than_it_answers_before_it_is_late(answer_s):
     server = Server(answer_s, each=True)
     width = server.play(200)
-    assert server.longest <= max(FIRST, LATE_S / answer_s) + 2
-    assert width.now * answer_s <= LATE_S + answer_s
+    assert server.longest <= max(FEWEST, LATE_S / answer_s) + 2
+    assert width.now <= max(FEWEST, LATE_S / answer_s + 1)
     assert server.answered == 200
 
 
@@ -72,7 +76,7 @@ def test_a_request_that_fails_or_is_cancelled_gives_its_place_back():
         for _ in range(3 * MOST):
             with pytest.raises(RuntimeError):
                 await fail(width)
-        waiting = [asyncio.create_task(hold(width)) for _ in range(FIRST + 1)]
+        waiting = [asyncio.create_task(hold(width)) for _ in range(FEWEST + 1)]
         await asyncio.sleep(0)
         for task in waiting:
             task.cancel()
