@@ -45,7 +45,8 @@ def _json(value: object) -> str:
         encoded = _encoder.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError):
         encoded = _encoder.encode(_text(value))
-    return _BEARER.sub("Bearer ***", encoded.decode())
+    text = encoded.decode()
+    return _BEARER.sub("Bearer ***", text) if "bearer" in text.casefold() else text
 
 
 @lru_cache(maxsize=512)
@@ -61,9 +62,14 @@ def _message(record: logging.LogRecord) -> str:
         return f"{_text(record.msg)} {_text(record.args)}"
 
 
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
 def _timestamp(created_s: float) -> str:
     seconds, millis = divmod(int(created_s * 1000), 1000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{millis:03d}Z"
+    return f"{_second(seconds)}.{millis:03d}Z"
 
 
 class _Formatter(logging.Formatter):
@@ -72,7 +78,7 @@ class _Formatter(logging.Formatter):
     def fields(self, record: logging.LogRecord) -> dict[str, str]:
         """Name -> value as JSON. A field named like one of kvip's own keys gets a trailing underscore."""
         fields = {
-            "ts": _json(_timestamp(record.created)),
+            "ts": f'"{_timestamp(record.created)}"',
             "level": _constant(record.levelname.lower()),
             "logger": _constant(record.name),
             "msg": _constant(_message(record)),
