@@ -153,7 +153,7 @@ class Nics:
         return placed
 
     def link(self, vip: Vip, placed: Placed | None = None) -> Link | None:
-        """The NIC that a VIP goes to, as it is now; where that is not known, the one it is on. `placed`: where it goes, if that was asked."""
+        """The NIC that a VIP goes to, as it is now; where that is not known, the one it is on. `placed`: where it goes, if known."""
         placed = self.placed(vip) if placed is None else placed
         if not placed.known:
             return self._facts.home(vip)
