@@ -1,7 +1,8 @@
 """How many requests of one kind may be under way at once: as many as the API server answers without delay.
 
 A server that waits for its disk answers many writes in the time of one; one that lacks the processor answers each of many later, and then
-whatever else is asked of it waits as long. So the number grows while answers come soon, and shrinks while they come late.
+whatever else is asked of it waits as long. So the number grows while answers come soon and hardly later than the quickest did, and shrinks
+while they come late.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from kvip.clock import Clock
 
 FEWEST, MOST = 8, 32
 SOON_S, LATE_S = 0.05, 0.1
+NEARLY = 2.0
+FADES = 1.001
+"""How much the quickest answer counts for less with each that follows: what was quick once may not be any more."""
 
 
 class Width:
@@ -23,6 +27,7 @@ class Width:
         self._clock = clock
         self._places = asyncio.Semaphore(FEWEST)
         self.now = FEWEST
+        self._quickest_s = float("inf")
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -38,7 +43,8 @@ class Width:
         if took_s > LATE_S and self.now > FEWEST:
             self.now -= 1
             return
+        self._quickest_s = min(took_s, self._quickest_s * FADES)
         self._places.release()
-        if took_s < SOON_S and self.now < MOST:
+        if took_s < min(SOON_S, NEARLY * self._quickest_s) and self.now < MOST:
             self.now += 1
             self._places.release()
