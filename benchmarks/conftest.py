@@ -29,6 +29,7 @@ _failed: set[str] = set()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="also the long benchmarks")
     parser.addoption("--record", action="store_true", help="keep the figures in docs/performance/ and make docs/performance.md of them")
+    parser.addoption("--api", choices=("embedded", "real"), default="embedded", help="API server of the benchmarks with daemons")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,7 +70,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _command(name: str, config: pytest.Config) -> str:
     """What to type to take these figures anew, with what was chosen of them."""
     chosen = config.getoption("keyword")
-    return f'make bench-all SUITES="{name}"' + (f""" FLAGS='-k "{chosen}"'""" if chosen else "")
+    flags = [*([f'-k "{chosen}"'] if chosen else []), *(["--api=real"] if config.getoption("--api") == "real" else [])]
+    return f'make bench-all SUITES="{name}"' + (f" FLAGS='{' '.join(flags)}'" if flags else "")
 
 
 def _suite_of(nodeid: str) -> str:
@@ -130,6 +132,6 @@ def _compiled(name: str, where: Path) -> Path:
 @pytest.fixture(scope="session")
 def crowd(request: pytest.FixtureRequest) -> Iterator[Crowd]:
     """A lab whose node n1 holds as many VIPs as the parameter says; tests with the same number share it, in the order of their files."""
-    with Crowd(request.param) as crowd:
+    with Crowd(request.param, api=request.config.getoption("--api")) as crowd:
         crowd.rest(limit_s=30 + crowd.count / 50)
         yield crowd

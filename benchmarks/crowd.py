@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import tempfile
 import threading
 import time
@@ -22,18 +23,21 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
+from kvip.core.election.heartbeat import name_of as heartbeat_of
 from kvip.core.election.heartbeat import node_of
 from kvip.core.election.records import CLAIMS, number_in
 from kvip.core.model import Vip
 from kvip.kernel import codec
 from kvip.kernel.batches import DumpInterrupted
+from lab.apihost import ApiHost
 from lab.apiserver.resources import RESOURCES
 from lab.apiserver.store import Store
-from lab.cluster import Cluster, now
+from lab.cluster import SERVICES, Cluster, now
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import API_IP, Lan, api_ip
 from lab.netns import LabError, NetNamespace
 from lab.node import NodeProcess
+from lab.realapi import RealApi
 from lab.sniffer import Worker
 
 SETTLE_S = 7.0
@@ -60,8 +64,10 @@ def poll(check: Callable[[], bool], what: str, *, timeout_s: float, period_s: fl
 class Crowd:
     """`count` Services; a context manager."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, api: str = "embedded") -> None:
+        """`api`: "real" for etcd and kube-apiserver (`make assets`)."""
         self.count = count
+        self._kind = api
         self._undo = ExitStack()
         self.fill_s = 0.0
         """From the start of n1's daemon to the last VIP bound."""
@@ -69,13 +75,15 @@ class Crowd:
     def __enter__(self) -> Crowd:
         with ExitStack() as undo:
             self.lan = undo.enter_context(Lan(2))
-            self.api = EmbeddedApi(API_IP)
-            self._seed(self.api.directory / "state.json")
-            undo.enter_context(self.api)
+            self.api: ApiHost = undo.enter_context(self._host())
             work_dir = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="kvip-crowd-")))
             self.cluster = Cluster(self.lan, self.api, work_dir=work_dir, env={"KVIP_PROBE": "false"})
             undo.callback(self.cluster.stop)
             self.cluster.register_nodes()
+            if self._kind == "real":
+                with Hand(self.api) as hand:
+                    for number in range(1, self.count + 1):
+                        hand.create(f"web{number}", vip(number))
             self.holder, self.other = self.cluster.nodes["n1"], self.cluster.nodes["n2"]
             began = now()
             self.holder.start()
@@ -87,6 +95,13 @@ class Crowd:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._undo.close()
+
+    def _host(self) -> EmbeddedApi | RealApi:
+        if self._kind == "real":
+            return RealApi(API_IP)
+        embedded = EmbeddedApi(API_IP)
+        self._seed(embedded.directory / "state.json")
+        return embedded
 
     def _seed(self, path: Path) -> None:
         """The Services, as the API server would have saved them."""
@@ -118,7 +133,9 @@ class Crowd:
             time.sleep(SETTLE_S)
 
     def requests(self, node: NodeProcess) -> dict[tuple[str, str], int]:
-        """How many requests of each (verb, resource) a node has made."""
+        """How many requests of each (verb, resource) a node has made. Errors: LabError with the real API server, which does not count."""
+        if not isinstance(self.api, EmbeddedApi):
+            raise LabError("only the embedded API server counts requests by client")
         counts: dict[tuple[str, str], int] = {}
         for (verb, resource, _), count in self.api.request_counts(client=api_ip(node.node)).items():
             counts[verb, resource] = counts.get((verb, resource), 0) + count
@@ -126,9 +143,13 @@ class Crowd:
 
     def rest(self, *, limit_s: float) -> None:
         """Until n1's daemon has written all status, which it does as fast as it can; its Events are paced and may go on."""
-        began, before = time.monotonic(), -1
+        began, before = time.monotonic(), -1.0
         while time.monotonic() - began < limit_s:
-            written = self.requests(self.holder).get(("PATCH", "services/status"), 0)
+            written = sum(
+                value
+                for sample, value in self.holder.metrics().items()
+                if sample.startswith("kvip_api_requests_total") and "PATCH" in sample
+            )
             if written == before and (written > 0 or self.count == 0):
                 return
             before = written
@@ -193,12 +214,50 @@ class AddressTap(Worker):
         return found
 
 
+def connect(api: ApiHost, *, timeout_s: float) -> http.client.HTTPConnection:
+    """A connection to the API server, to be kept."""
+    target = urlsplit(api.url)
+    host = str(target.hostname)
+    if target.scheme == "https":
+        context = ssl.create_default_context(cafile=str(api.ca_file) if api.ca_file else None)
+        return http.client.HTTPSConnection(host, target.port, timeout=timeout_s, context=context)
+    return http.client.HTTPConnection(host, target.port, timeout=timeout_s)
+
+
+class Hand:
+    """Makes and deletes Services over one connection, so that the tool takes little of the CPU that is measured; a context manager."""
+
+    def __init__(self, api: ApiHost) -> None:
+        self._connection = connect(api, timeout_s=30)
+        self._headers = {"Authorization": f"Bearer {api.admin_token}", "Content-Type": "application/json"}
+
+    def __enter__(self) -> Hand:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection.close()
+
+    def create(self, name: str, address: Vip) -> None:
+        """A Service that asks for this address."""
+        self._request("POST", SERVICES, msgspec.json.encode(Cluster.service(name, address)))
+
+    def delete(self, name: str) -> None:
+        """The Service of this name goes."""
+        self._request("DELETE", f"{SERVICES}/{name}", None)
+
+    def _request(self, method: str, path: str, body: bytes | None) -> None:
+        self._connection.request(method, path, body, self._headers)
+        answer = self._connection.getresponse()
+        content = answer.read()
+        if not 200 <= answer.status < 300:
+            raise LabError(f"{method} {path}: {answer.status} {content[:200]!r}")
+
+
 class WatchTap:
     """What a bare watch of the API server shows from now on, and when; a context manager."""
 
-    def __init__(self, api: EmbeddedApi, path: str) -> None:
-        target = urlsplit(api.url)
-        self._connection = http.client.HTTPConnection(str(target.hostname), target.port, timeout=120)
+    def __init__(self, api: ApiHost, path: str) -> None:
+        self._connection = connect(api, timeout_s=120)
         self._connection.request(
             "GET", f"{path}?watch=true&allowWatchBookmarks=true", headers={"Authorization": f"Bearer {api.admin_token}"}
         )
@@ -226,7 +285,7 @@ class WatchTap:
     def events(self) -> list[tuple[float, str, dict[str, object]]]:
         """(time, type, object), in order."""
         decoded = [(at, json.loads(line)) for at, line in self._lines]
-        return [(at, event["type"], event["object"]) for at, event in decoded]
+        return [(at, event["type"], event["object"]) for at, event in decoded if event["type"] != "BOOKMARK"]
 
     def created(self) -> dict[str, float]:
         """By name: when it was shown first."""
@@ -235,6 +294,10 @@ class WatchTap:
             if kind == "ADDED":
                 found.setdefault(item["metadata"]["name"], at)  # type: ignore[index]
         return found
+
+    def beats(self, node: str) -> list[float]:
+        """When each heartbeat of this node was shown."""
+        return [at for at, _, item in self.events() if item["metadata"]["name"] == heartbeat_of(node)]  # type: ignore[index]
 
     def claimed(self, node: str) -> dict[Vip, float]:
         """By VIP: when a claim record first named an incarnation of this node as its holder."""

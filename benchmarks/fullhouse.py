@@ -94,7 +94,7 @@ class Full(House):
         """Until the loop waits, with nothing left to read or to plan."""
         for _ in range(5):
             await asyncio.sleep(0)
-        while self.reconcile._services or self.reconcile._marks:  # noqa: ASYNC110 the loop under measurement tells nobody when it rests
+        while self.reconcile._services or self.reconcile._marks.waiting:  # noqa: ASYNC110 the loop under measurement tells nobody when it rests
             await asyncio.sleep(0)
         for _ in range(5):
             await asyncio.sleep(0)

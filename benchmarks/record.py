@@ -21,7 +21,7 @@ from benchmarks.tables import document
 
 ROOT = Path(__file__).parent.parent
 DIRECTORY = ROOT / "docs" / "performance"
-ORDER = ("frames", "switch", "addresses", "control", "view", "takeover", "churn", "cost", "scale")
+ORDER = ("frames", "switch", "addresses", "control", "stalls", "view", "takeover", "churn", "cost", "scale")
 
 
 def machine() -> Machine:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.crowd import Crowd, WatchTap, crowds, vip
+from benchmarks.crowd import Crowd, Hand, WatchTap, crowds, vip
 from benchmarks.figures import Figure, Suite, paired_ratio, percentile
 from lab.cluster import SERVICES, now
 
@@ -28,7 +28,7 @@ GOALS_MS = {1_000: 20.0, 10_000: 50.0}
 @pytest.fixture(scope="module")
 def suite(suites: Callable[[str, str], Suite]) -> Suite:
     found = suites("churn", f"create -> first frame of a VIP under {CHANGES_PER_S} changes/s, beside a bare watch of the same API server")
-    found.note("On the embedded API server of the lab, which shares the CPUs with the daemon; the probe of a new address is off.")
+    found.note("The API server shares the CPUs with the daemon; the probe of a new address is off.")
     return found
 
 
@@ -43,7 +43,7 @@ def test_create_to_first_frame(benchmark: BenchmarkFixture, suite: Suite, crowd:
     def change(number: int) -> None:
         name = f"churn{number}"
         sent[name] = now()
-        cluster.create(name, names[name])
+        hand.create(name, names[name])
 
     def story() -> None:
         """Create and delete in turn; a change that comes late is followed by the next at once."""
@@ -53,13 +53,13 @@ def test_create_to_first_frame(benchmark: BenchmarkFixture, suite: Suite, crowd:
             if step % 2 == 0:
                 change(step // 2)
             elif step // 2 >= KEPT:
-                cluster.delete(f"churn{step // 2 - KEPT}")
+                hand.delete(f"churn{step // 2 - KEPT}")
 
     def tidy() -> None:
         for number in range(creates - KEPT, creates):
-            cluster.delete(f"churn{number}")
+            hand.delete(f"churn{number}")
 
-    with cluster.sniffing(*names.values()) as sniffer, WatchTap(crowd.api, SERVICES) as watch:
+    with Hand(crowd.api) as hand, cluster.sniffing(*names.values()) as sniffer, WatchTap(crowd.api, SERVICES) as watch:
         took_s = benchmark.pedantic(lambda: _timed(story), rounds=1)  # type: ignore[no-untyped-call]
         time.sleep(1.0)
         tidy()

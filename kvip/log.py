@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, TextIO
 
 import msgspec
@@ -44,7 +45,14 @@ def _json(value: object) -> str:
         encoded = _encoder.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError):
         encoded = _encoder.encode(_text(value))
-    return _BEARER.sub("Bearer ***", encoded.decode())
+    text = encoded.decode()
+    return _BEARER.sub("Bearer ***", text) if "bearer" in text.casefold() else text
+
+
+@lru_cache(maxsize=512)
+def _constant(text: str) -> str:
+    """The same of a text that comes again and again: a message, a logger's or a field's name."""
+    return _json(text)
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -54,9 +62,14 @@ def _message(record: logging.LogRecord) -> str:
         return f"{_text(record.msg)} {_text(record.args)}"
 
 
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
 def _timestamp(created_s: float) -> str:
     seconds, millis = divmod(int(created_s * 1000), 1000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{millis:03d}Z"
+    return f"{_second(seconds)}.{millis:03d}Z"
 
 
 class _Formatter(logging.Formatter):
@@ -65,10 +78,10 @@ class _Formatter(logging.Formatter):
     def fields(self, record: logging.LogRecord) -> dict[str, str]:
         """Name -> value as JSON. A field named like one of kvip's own keys gets a trailing underscore."""
         fields = {
-            "ts": _json(_timestamp(record.created)),
-            "level": _json(record.levelname.lower()),
-            "logger": _json(record.name),
-            "msg": _json(_message(record)),
+            "ts": f'"{_timestamp(record.created)}"',
+            "level": _constant(record.levelname.lower()),
+            "logger": _constant(record.name),
+            "msg": _constant(_message(record)),
         }
         taken = {*_OWN_KEYS, *(["error"] if record.exc_info else []), *(["stack"] if record.stack_info else [])}
         for key, value in record.__dict__.items():
@@ -95,7 +108,7 @@ class JsonFormatter(_Formatter):
     """One JSON object per line."""
 
     def line(self, fields: dict[str, str]) -> str:
-        return "{" + ",".join(f"{_json(key)}:{value}" for key, value in fields.items()) + "}"
+        return "{" + ",".join(f"{_constant(key)}:{value}" for key, value in fields.items()) + "}"
 
 
 class LogfmtFormatter(_Formatter):

@@ -7,7 +7,8 @@ kvip's own changes arrive late and out of step with its requests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Set
+from itertools import islice
 
 import msgspec
 
@@ -47,29 +48,67 @@ class Facts:
         self.links: dict[IfIndex, Link] = {}
         self.doubted = False
         """The kernel announced something else than the facts; a dump is due."""
+        self._doubted_anew = False
+        self._newer: set[tuple[Vip, Place]] | None = None
+        """What kvip itself changed since a dump was begun; None = none is."""
+
+    def doubt(self) -> None:
+        """The kernel announced something else than the facts: they may be wrong until a dump that is begun later is taken over."""
+        self.doubted = self._doubted_anew = True
+
+    def expect_dump(self) -> None:
+        """A dump is about to be read. What kvip itself does to an address from here on is newer than what the dump will show of it."""
+        self._newer = set()
+        self._doubted_anew = False
 
     def replace_all(self, addresses: Iterable[Address], *, now: float) -> set[Vip]:
-        """Take over a complete dump; returns the VIPs of which it changed what a decision can depend on (not lifetimes)."""
-        self.doubted = False
+        """Take over a complete dump, just read; returns the VIPs of which it changed what a decision can depend on (not lifetimes)."""
+        self.expect_dump()
+        return set[Vip]().union(*self.take_over(addresses, now=now))
+
+    def take_over(self, addresses: Iterable[Address], *, now: float, part: int = 512) -> Iterator[set[Vip]]:
+        """The same of a dump that was expected, in parts of so many addresses, each giving the VIPs that it changed. Between two parts the
+        facts may change and be asked; they are no longer in doubt once the last one was taken."""
+        shown: set[tuple[Vip, Place]] = set()
+        rest = iter(addresses)
+        while some := list(islice(rest, part)):
+            yield self._compare(some, shown, now=now)
+        known = iter(tuple(self._bound))
+        while vips := list(islice(known, part)):
+            yield self._forget_missing(vips, shown)
+        self.doubted, self._newer = self._doubted_anew, None
+
+    def _compare(self, addresses: Iterable[Address], shown: set[tuple[Vip, Place]], *, now: float) -> set[Vip]:
         changed: set[Vip] = set()
-        missing = {vip: set(places) for vip, places in self._bound.items()}
+        newer = self._newer or ()
         for address in addresses:
-            place = (address.index, address.prefix_len)
-            known = self._bound.get(address.ip, {}).get(place)
+            vip, place = address.ip, (address.index, address.prefix_len)
+            shown.add((vip, place))
+            if (vip, place) in newer:
+                continue
+            known = self._bound.get(vip, {}).get(place)
             if known is None or (known.address.marked, known.address.flags) != (address.marked, address.flags):
-                changed.add(address.ip)
-            if known is not None:
-                missing.get(address.ip, set()).discard(place)
+                changed.add(vip)
             if known is None or not _says_the_same(known, address, now=now):
-                self.note_bound(address, now=now)
-        for vip, places in missing.items():
-            for place in places:
+                self._note(address, now=now)
+        return changed
+
+    def _forget_missing(self, vips: Iterable[Vip], shown: Set[tuple[Vip, Place]]) -> set[Vip]:
+        changed: set[Vip] = set()
+        newer = self._newer or ()
+        for vip in vips:
+            for place in [place for place in self._bound.get(vip, ()) if (vip, place) not in shown and (vip, place) not in newer]:
                 changed.add(vip)
                 self._forget(vip, place)
         return changed
 
     def note_bound(self, address: Address, *, now: float) -> None:
         """The kernel confirmed that this address is there."""
+        if self._newer is not None:
+            self._newer.add((address.ip, (address.index, address.prefix_len)))
+        self._note(address, now=now)
+
+    def _note(self, address: Address, *, now: float) -> None:
         expires_at = None if address.valid_s is None else now + address.valid_s
         place = (address.index, address.prefix_len)
         self._bound.setdefault(address.ip, {})[place] = Bound(address=address, expires_at=expires_at)
@@ -77,6 +116,8 @@ class Facts:
 
     def note_gone(self, address: Address) -> None:
         """The kernel confirmed that this address is not there."""
+        if self._newer is not None:
+            self._newer.add((address.ip, (address.index, address.prefix_len)))
         self._forget(address.ip, (address.index, address.prefix_len))
 
     def _forget(self, vip: Vip, place: Place) -> None:

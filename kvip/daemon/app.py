@@ -86,12 +86,13 @@ async def _run(settings: Settings) -> None:
     with (
         lock,
         AddressSocket() as addresses,
+        AddressSocket() as dumps,
         contextlib.closing(Switch(clock=clock, groups=groups[:GROUPS_AT_START], spare=groups[GROUPS_AT_START:]))
         if settings.switch
         else contextlib.nullcontext() as switch,
         contextlib.closing(ServiceRules()) if settings.service_security else contextlib.nullcontext() as ports,
     ):
-        parts = Parts(settings, clock=clock, addresses=addresses, switch=switch, ports=ports)
+        parts = Parts(settings, clock=clock, addresses=addresses, dumps=dumps, switch=switch, ports=ports)
         parts.facts.links.update((link.index, link) for link in await read_all_links())
         found, removed = parts.executor.silence(nics=[])
         if ports is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Literal, TypeVar
 
 from kvip import metrics
@@ -29,17 +29,31 @@ SLICE = 64
 class Binding:
     """Owns the address socket."""
 
-    def __init__(self, addresses: AddressSocket, facts: Facts, *, clock: Clock, lifetime_s: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        addresses: AddressSocket,
+        facts: Facts,
+        *,
+        clock: Clock,
+        lifetime_s: Callable[[], int],
+        dump_beside: Callable[[], Awaitable[list[Address]]] | None = None,
+    ) -> None:
+        """`dump_beside`: a dump by another socket, while the event loop goes on; None = by this one, which holds it."""
         self._addresses = addresses
         self._facts = facts
         self._clock = clock
         self._lifetime_s = lifetime_s
         self.unknown = False
         """Did the last request fail as a whole? Then only a dump tells what the kernel did of it."""
+        self._dump_beside = dump_beside
 
     def dump(self) -> list[Address]:
         """Every address. Raises NetlinkError when the kernel gives no complete answer."""
         return self._addresses.dump()
+
+    async def dump_beside(self) -> list[Address]:
+        """The same, while the event loop goes on where that can be had."""
+        return self.dump() if self._dump_beside is None else await self._dump_beside()
 
     def marked(self) -> tuple[list[Address], bool]:
         """Every marked address, and whether the kernel itself said so; else by the last facts."""

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 1.0
 STEPS_PER_TURN = 50
-WANTS_PER_TURN = 256
+WANTS_PER_TURN = 128
 
 
 class ClaimsLoop:

@@ -75,15 +75,24 @@ class Executor:
         self._unknown: dict[Vip, str] = {}
         """These may be bound on this NIC, though no answer said so: silent in the switch until a dump tells."""
 
-    def resync(self, cause: str) -> set[Vip]:
-        """Read every address anew; returns the VIPs whose facts changed.
+    async def resync(self, cause: str) -> set[Vip]:
+        """Read every address anew; returns the VIPs whose facts changed. Others get their turn meanwhile.
 
         Raises NetlinkError when the kernel gives no complete answer; the facts then stay as they were.
         """
-        dump = self._binding.dump()
-        self._unknown.clear()
+        asked_about = tuple(self._unknown)
+        self._facts.expect_dump()
+        began = self._clock.now()
+        dump = await self._binding.dump_beside()
         metrics.netlink_resyncs_total.labels(cause).inc()
-        return self._facts.replace_all(dump, now=self._clock.now())
+        changed: set[Vip] = set()
+        for part in self._facts.take_over(dump, now=began):
+            changed |= part
+            self._progress()
+            await asyncio.sleep(0)
+        for vip in asked_about:
+            self._unknown.pop(vip, None)
+        return changed
 
     @property
     def epoch(self) -> int:
@@ -262,10 +271,11 @@ class Executor:
 
     def _admit(self, part: Sequence[TakeOrAdopt], epoch: int) -> tuple[list[TakeOrAdopt], list[Done]]:
         """Those that are permitted, let through by the switch; and the others with the reason."""
-        allowed = [action for action in part if self._permit(action.vip) is not None]
+        permitted = [self._permit(action.vip) is not None for action in part]
         if epoch != self._epoch:
-            allowed = []
-        refused = [Done(action=action, problem=NO_PERMIT) for action in part if action not in allowed]
+            permitted = [False] * len(part)
+        allowed = [action for action, permit in zip(part, permitted, strict=True) if permit]
+        refused = [Done(action=action, problem=NO_PERMIT) for action, permit in zip(part, permitted, strict=True) if not permit]
         groups: dict[str, list[TakeOrAdopt]] = {}
         for action in allowed:
             groups.setdefault(self._group(action.vip), []).append(action)

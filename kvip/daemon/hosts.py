@@ -13,6 +13,7 @@ from kvip.clock import Clock
 from kvip.core.annotations import VIP_HOST
 from kvip.core.model import ServiceKey, Uid, Vip, is_ipv6
 from kvip.core.objects import Service
+from kvip.daemon.rounds import Rounds
 from kvip.kube.status import HostWriter
 
 if TYPE_CHECKING:
@@ -42,21 +43,23 @@ class HostNotes:
         self._elsewhere = elsewhere
         self._speaks = speaks
         self._unheld: dict[ServiceKey, float] = {}
+        self._waiting: Rounds[ServiceKey] = Rounds(clock)
 
     def look(self, key: ServiceKey, service: Service, vips: Collection[Vip]) -> None:
         """Bring the annotation in line with who holds `vips`, all that this Service claims."""
         shown = (service.metadata.annotations or {}).get(VIP_HOST)
         mine = self._holds_first(vips)
         if mine:
-            self._unheld.pop(key, None)
+            self.forget(key)
             if shown != self._node:
                 self._writer.set_host(service, self._node)
             return
         concerns_us = shown == self._node or self._speaks(Uid(service.metadata.uid))
         if shown is None or not concerns_us or any(self._announces(vip) or self._elsewhere(vip) for vip in vips):
-            self._unheld.pop(key, None)
+            self.forget(key)
             return
         since = self._unheld.setdefault(key, self._clock.now())
+        self._waiting.add(key)
         if self._clock.now() - since >= SETTLE_S:
             self._unheld[key] = self._clock.now()
             self._writer.set_host(service, None)
@@ -64,11 +67,12 @@ class HostNotes:
     def due(self) -> Iterable[ServiceKey]:
         """Services that nobody held at the last look, a while ago."""
         now = self._clock.now()
-        return [key for key, since in self._unheld.items() if now - since >= SETTLE_S]
+        return [key for key in self._waiting.due() if now - self._unheld[key] >= SETTLE_S]
 
     def forget(self, key: ServiceKey) -> None:
-        """The Service is gone."""
+        """Nothing is to be removed from the Service: somebody holds it, or it is gone."""
         self._unheld.pop(key, None)
+        self._waiting.drop(key)
 
     def _holds_first(self, vips: Collection[Vip]) -> bool:
         """Several nodes may hold VIPs of one Service: only the holder of the first that is held writes."""

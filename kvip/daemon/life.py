@@ -43,7 +43,7 @@ class Life:
         """Run every component until cancelled, then let go of everything in order."""
         parts = self._parts
         assert parts.elector is not None
-        parts.executor.resync("start")
+        await parts.executor.resync("start")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_READ_S):
                 await parts.reserved.read()

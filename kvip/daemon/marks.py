@@ -20,11 +20,17 @@ class Marks:
         self._claimed = claimed
         self._first: OrderedDict[Vip, float] = OrderedDict()
         self._others: OrderedDict[Vip, float] = OrderedDict()
+        self._unhurried: OrderedDict[Vip, float] = OrderedDict()
         self._aside: dict[Vip, float] = {}
 
     def __len__(self) -> int:
-        """How many there are to plan that wait for nothing."""
+        """How many may have changed and wait for nothing."""
         return len(self._first) + len(self._others)
+
+    @property
+    def waiting(self) -> bool:
+        """Is there anything to plan?"""
+        return bool(self._first or self._others or self._unhurried)
 
     def add(self, vips: Iterable[Vip], *, now: float) -> None:
         """These may have changed."""
@@ -32,13 +38,21 @@ class Marks:
             if vip in self._first:
                 continue
             at = self._aside.pop(vip, now) if self._aside else now
+            if self._unhurried:
+                self._unhurried.pop(vip, None)
             if self._ends(vip):
                 self._first[vip] = self._others.pop(vip, at)
             else:
                 self._others.setdefault(vip, at)
 
-    def take(self, *, most: int, reading: bool) -> dict[Vip, float]:
-        """The next ones, at most so many, with the instant at which each was marked.
+    def add_unhurried(self, vips: Iterable[Vip], *, now: float) -> None:
+        """These are to be looked at as well, for lifetimes or an audit: nothing is known to have changed, and they hold up nothing."""
+        for vip in vips:
+            if vip not in self._first and vip not in self._others and vip not in self._aside:
+                self._unhurried.setdefault(vip, now)
+
+    def take(self, *, most: int, beside: int = 0, reading: bool) -> dict[Vip, float]:
+        """The next ones, at most so many, with the instant at which each was marked; `beside` them at most so many unhurried ones.
 
         `reading`: Services are still to be read. What nobody asks for waits until they are: one of them may ask for it.
         """
@@ -47,10 +61,14 @@ class Marks:
             self._aside.clear()
         chosen: dict[Vip, float] = {}
         for queue in (self._first, self._others):
-            while queue and len(chosen) < most:
-                vip, at = queue.popitem(last=False)
-                if reading and not self._claimed(vip):
-                    self._aside[vip] = at
-                else:
-                    chosen[vip] = at
+            self._move(queue, chosen, most, reading=reading)
+        self._move(self._unhurried, chosen, len(chosen) + beside, reading=reading)
         return chosen
+
+    def _move(self, queue: OrderedDict[Vip, float], chosen: dict[Vip, float], most: int, *, reading: bool) -> None:
+        while queue and len(chosen) < most:
+            vip, at = queue.popitem(last=False)
+            if reading and not self._claimed(vip):
+                self._aside[vip] = at
+            else:
+                chosen[vip] = at

@@ -152,9 +152,9 @@ class Nics:
             placed = self._placed[key] = placing.place(choice, vip, ground)
         return placed
 
-    def link(self, vip: Vip) -> Link | None:
-        """The NIC that a VIP goes to, as it is now; where that is not known, the one it is on."""
-        placed = self.placed(vip)
+    def link(self, vip: Vip, placed: Placed | None = None) -> Link | None:
+        """The NIC that a VIP goes to, as it is now; where that is not known, the one it is on. `placed`: where it goes, if known."""
+        placed = self.placed(vip) if placed is None else placed
         if not placed.known:
             return self._facts.home(vip)
         return self._facts.links.get(placed.index) if placed.nic else None

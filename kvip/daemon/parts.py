@@ -6,6 +6,7 @@ Input: settings. Output: the parts that silence the kernel; `assembly` makes the
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -78,7 +79,14 @@ class Parts:
     upkeep: Upkeep
 
     def __init__(
-        self, settings: Settings, *, clock: Clock, addresses: AddressSocket, switch: Switch | None, ports: ServiceRules | None
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        addresses: AddressSocket,
+        dumps: AddressSocket,
+        switch: Switch | None,
+        ports: ServiceRules | None,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -110,7 +118,13 @@ class Parts:
             rush=self.rush.note,
         )
         self.executor = Executor(
-            Binding(addresses, self.facts, clock=clock, lifetime_s=self.lifetime_s),
+            Binding(
+                addresses,
+                self.facts,
+                clock=clock,
+                lifetime_s=self.lifetime_s,
+                dump_beside=lambda: asyncio.to_thread(dumps.dump),
+            ),
             self.guard,
             self.announcer,
             self.facts,

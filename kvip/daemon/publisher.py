@@ -17,6 +17,7 @@ from kvip.core.objects import Service
 from kvip.core.problem import Problem
 from kvip.core.strays import Stray
 from kvip.daemon.hosts import HostNotes
+from kvip.daemon.rounds import Rounds
 from kvip.kube.events import EventWriter
 from kvip.kube.status import StatusWriter, merge_ingress
 
@@ -86,6 +87,10 @@ class Publisher:
         self._told: dict[Vip, set[Uid]] = {}
         self._withdrawn: dict[Uid, _Withdrawn] = {}
         self._untold: dict[Uid, tuple[ServiceKey, Sequence[Problem]]] = {}
+        self._telling: Rounds[Uid] = Rounds(clock)
+        """Of what is untold."""
+        self._removing: Rounds[Uid] = Rounds(clock)
+        """Of what is withdrawn."""
         self._blocked = ""
         self._proxied = False
 
@@ -130,24 +135,28 @@ class Publisher:
     def problems(self, service: ServiceKey, uid: Uid, problems: Sequence[Problem]) -> None:
         """Tell the Service what is not done as it asks, as soon as this node speaks for it."""
         self._untold.pop(uid, None)
+        self._telling.drop(uid)
         if problems:
             self._untold[uid] = (service, problems)
+            self._telling.add(uid)
             self._tell_problems(uid)
 
     def _tell_problems(self, uid: Uid) -> None:
         if not self._speaks(uid):
             return
         service, problems = self._untold.pop(uid)
+        self._telling.drop(uid)
         for problem in problems:
             self._events.post(service, uid, reason=problem.reason, message=problem.message, warning=True)
 
     def catch_up(self) -> None:
         """What could not be said or written while another node spoke, or while nobody did."""
-        for uid in tuple(self._untold):
+        for uid in self._telling.due():
             self._tell_problems(uid)
         for key in self._hosts.due() if self._hosts is not None else ():
             self.service_changed(key)
-        for uid, withdrawn in tuple(self._withdrawn.items()):
+        for uid in self._removing.due():
+            withdrawn = self._withdrawn[uid]
             service = self._services().get(withdrawn.service)
             if service is None or service.metadata.uid != uid:
                 self.forget(uid)
@@ -223,6 +232,7 @@ class Publisher:
         gone = set(vips)
         if gone:
             self._withdrawn.setdefault(uid, _Withdrawn(service)).note(gone, self._clock.now())
+            self._removing.add(uid)
 
     def service_changed(self, key: ServiceKey) -> None:
         """Bring the Service's status in line with what is announced from here."""
@@ -259,6 +269,7 @@ class Publisher:
         gone = {vip for vip, by_another in held.items() if vip in shown and not by_another}
         if not gone and self._clock.now() - withdrawn.at > LATE_WRITE_S:
             del self._withdrawn[uid]
+            self._removing.drop(uid)
         return gone
 
     def _overdue(self, uid: Uid) -> bool:
@@ -268,7 +279,9 @@ class Publisher:
     def forget(self, uid: Uid) -> None:
         """The Service of this UID is gone."""
         self._withdrawn.pop(uid, None)
+        self._removing.drop(uid)
         self._untold.pop(uid, None)
+        self._telling.drop(uid)
 
     def _tell_bound(self, vip: Vip, uid: Uid) -> None:
         told = self._told.setdefault(vip, set())

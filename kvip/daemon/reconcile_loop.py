@@ -29,9 +29,11 @@ from kvip.daemon.upkeep import Upkeep
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
-SERVICES_PER_TURN = 64
+SERVICES_PER_TURN = 32
 VIPS_PER_TURN = SLICE
 """What a turn does before others get theirs: a withdrawal that comes meanwhile waits for one turn, not for all that is to be bound."""
+UNHURRIED_PER_TURN = 16
+"""VIPs beside those, whose lifetimes are to be renewed or that an audit looks at: a few milliseconds, for which a change waits."""
 FEWEST_REFRESHES = 64
 REFRESH_SHARE = 12
 """Lifetimes are renewed from a third of them on, all within a twelfth more: a few at each tick, however many there are."""
@@ -118,6 +120,12 @@ class ReconcileLoop:
         if self._marks:
             self._wake.set()
 
+    def look_over(self, vips: Iterable[Vip]) -> None:
+        """These are to be looked at, though nothing is known to have changed: whatever did comes first."""
+        self._marks.add_unhurried(vips, now=self._clock.now())
+        if self._marks.waiting:
+            self._wake.set()
+
     # -- what a turn could not finish -------------------------------------------------------------------------------------
 
     def at(self, vip: Vip, when: float) -> None:
@@ -143,7 +151,8 @@ class ReconcileLoop:
             self._read_services()
             self._mark_due()
             self._tick()
-            dirty = self._marks.take(most=VIPS_PER_TURN, reading=bool(self._services) and self._desire.known)
+            reading = bool(self._services) and self._desire.known
+            dirty = self._marks.take(most=VIPS_PER_TURN, beside=UNHURRIED_PER_TURN, reading=reading)
             if dirty:
                 await self.turn.act(dirty, self)
                 self._demand_changed(dirty)
@@ -152,7 +161,7 @@ class ReconcileLoop:
             self._heartbeats.beat("reconcile")
             if self._desire.known:
                 self._outcome.report_left_over()
-            if self._marks or (self._services and self._desire.synced):
+            if self._marks.waiting or (self._services and self._desire.synced):
                 await asyncio.sleep(0)
                 continue
             try:
@@ -224,4 +233,4 @@ class ReconcileLoop:
         self._refreshed_at = now
         lifetime_s = self._lifetime_s()
         most = max(FEWEST_REFRESHES, round(self._facts.marked_count() * REFRESH_SHARE * TICK_S / lifetime_s))
-        self._marks.add(self._facts.expiring(diff.renewal_by(now, lifetime_s=lifetime_s), most=most), now=now)
+        self._marks.add_unhurried(self._facts.expiring(diff.renewal_by(now, lifetime_s=lifetime_s), most=most), now=now)

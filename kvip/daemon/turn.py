@@ -6,6 +6,7 @@ Input: the VIPs that may have changed. Output: what must be looked at again, and
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from kvip.clock import Clock
 from kvip.core import diff
 from kvip.core.facts import Facts
 from kvip.core.model import Address, Link, Vip, is_ipv6
+from kvip.daemon.binding import SLICE
 from kvip.daemon.desire import Desire
 from kvip.daemon.executor import IN_DOUBT, NO_PERMIT, PERMIT_ENDED, Done, Executor
 from kvip.daemon.firewall import Firewall
@@ -158,19 +160,25 @@ class Turn:
             self._asking.ask(vips, link)
         self._outcome.leaving(let_gos)
         done = await self._executor.let_go(let_gos, epoch=epoch) if let_gos else []
+        if len(dirty) > SLICE:
+            # Planning many takes its time; withdrawals did not wait for it.
+            await asyncio.sleep(0)
         done += await self._executor.adopt(adopts, epoch=epoch) if adopts else []
         # On its new NIC only once it has left the old one.
         stuck = {result.action.vip for result in done if result.problem}
         takes = [action for action in takes if action.vip not in stuck]
         done += await self._executor.take(takes, epoch=epoch) if takes else []
         done += await self._executor.refresh(refreshes, epoch=epoch) if refreshes else []
-        for result in done:
+        for number, result in enumerate(done, 1):
             self._judge(result, again)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
 
     def _plan(self, vip: Vip, again: Again) -> tuple[diff.Action, ...]:
         permitted = self._permit(vip) is not None
         waiting = not permitted and self._waiting(vip)
-        bound, link = self._facts.bound(vip), self._nics.link(vip)
+        bound, placed = self._facts.bound(vip), self._nics.placed(vip)
+        link = self._nics.link(vip, placed)
         if waiting and bound:
             # Nothing tells when it turns out that another node has it.
             again.at(vip, self._clock.now() + WAITING_RETRY_S)
@@ -178,7 +186,7 @@ class Turn:
             self._asking.look(vip, link)
         wanted = self._desire.wanted(
             vip,
-            placed=self._nics.placed(vip),
+            placed=placed,
             link=link,
             permitted=permitted,
             announced=self._executor.announces(vip),

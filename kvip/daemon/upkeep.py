@@ -36,7 +36,7 @@ class Upkeep:
         read_links: Callable[[], Awaitable[list[Link]]],
         restart_announcements: Callable[[Link], None],
         check_rules: Callable[[], None],
-        audited: Callable[[], None],
+        audited: Callable[[], Awaitable[None]],
         on_nic: Callable[[], None],
         on_duplicate: Callable[[Vip], None],
         wake: Callable[[], None],
@@ -69,13 +69,13 @@ class Upkeep:
             # One with a lifetime is removed at once (net/ipv6/addrconf.c, addrconf_dad_stop): only this message tells why.
             self._on_duplicate(address.ip)
         if self._facts.contradicted_by(address, present=present):
-            self._facts.doubted = True
+            self._facts.doubt()
             self.doubt("event")
 
     def doubt(self, cause: str) -> None:
         """The facts may be wrong: read them anew. After an overrun nothing goes by them before that."""
         if cause == "overrun":
-            self._facts.doubted = True
+            self._facts.doubt()
         if not self._cause or cause in WITH_LINKS:
             self._cause = cause
         self._wake()
@@ -120,18 +120,18 @@ class Upkeep:
             if cause in WITH_LINKS:
                 await self._refresh_links(cause)
             had = set(self._facts.marked())
-            changed = self._executor.resync(cause)
+            changed = await self._executor.resync(cause)
             self._nics.doubt()
         except (KvipError, OSError) as error:
-            self._cause = cause
+            if not self._cause or cause in WITH_LINKS:
+                self._cause = cause
             self._not_before = now + RETRY_S
             metrics.netlink_errors_total.labels("dump").inc()
             log.warning("the kernel's addresses cannot be read; keeping what is known", extra={"reason": str(error)})
             return set(), set()
         if cause == "audit":
             self._audited_at = now
-            changed |= set(self._facts.marked())
-            self._audited()
+            await self._audited()
         return changed, had - set(self._facts.marked())
 
     async def _refresh_links(self, cause: str) -> None:

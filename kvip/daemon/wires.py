@@ -5,6 +5,7 @@ Input: calls of the election (as `Wires`), the caches and the loops. Output: cal
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
@@ -147,12 +148,16 @@ class DaemonWires:
         self._parts.firewall.doubt()
         self._parts.reconcile.on_permit_changed()
 
-    def audited(self) -> None:
-        """An audit read the kernel: look at every VIP, also those that only the switch still knows."""
-        self._parts.reconcile.on_vips((*self._parts.ledger.vips(), *self._parts.guard.vips()))
-        self._parts.firewall.audit()
-        self._parts.disputes.probing.tidy()
-        self._parts.strays.check()
+    async def audited(self) -> None:
+        """An audit read the kernel: look at every VIP, also those that only the switch still knows; others get their turn meanwhile."""
+        parts = self._parts
+        parts.reconcile.look_over({*parts.ledger.vips(), *parts.facts.marked(), *parts.guard.vips()})
+        await asyncio.sleep(0)
+        parts.firewall.audit()
+        await asyncio.sleep(0)
+        parts.disputes.probing.tidy()
+        await asyncio.sleep(0)
+        parts.strays.check()
 
     def demand_changed(self, vips: Iterable[Vip]) -> None:
         """What this node could hold changed."""

@@ -56,7 +56,10 @@ class Switch:
         self._places: dict[Vip, Place] = {}
         self._others: frozenset[Vip] = frozenset()
         self._installed: frozenset[bytes] = frozenset()
+        self._own = 0
+        """Transactions of ours that were committed; each is one of the kernel's generations."""
         self._intact_at = -1
+        """The generation, less our own transactions, as of which all was found intact."""
         self._tampered = False
         self._children: deque[int] = deque(maxlen=4)
         self._tables = Tables()
@@ -126,9 +129,9 @@ class Switch:
 
         Once the kernel was found to hold something else, False until the next `install`.
 
-        O(1) when no transaction of anyone was made since it was last found intact; else it reads all of it.
+        O(1) when none but this switch's own transactions were made since it was last found intact; else it reads all of it.
         """
-        generation = self._tables.generation()
+        generation = self._tables.generation() - self._own
         if generation == self._intact_at:
             return True
         if self._tampered or not self._installed or self._tables.objects() != self._installed:
@@ -209,12 +212,17 @@ class Switch:
             for (family, name), elements in changes.items()
             for start in range(0, len(elements), _ELEMENTS_PER_MESSAGE)
         ]
-        self._tables.transact(requests, "change", f"the place of {len(targets)} VIPs in the switch")
+        self._commit(requests, "change", f"the place of {len(targets)} VIPs in the switch")
         for vip, place in targets.items():
             if place is None:
                 self._places.pop(vip, None)
             else:
                 self._places[vip] = place
+
+    def _commit(self, requests: Sequence[nft.Request], operation: str, target: str) -> None:
+        """A transaction that changes something, if there is anything in it."""
+        self._tables.transact(requests, operation, target)
+        self._own += bool(requests)
 
     # -- arming --------------------------------------------------------------------------------------------------------
 
@@ -227,12 +235,12 @@ class Switch:
         if left_ms > 0:
             first = [_alive("add", family, group, timeout_ms=min(FIRST_ARM_MS, left_ms)) for family in FAMILIES]
             try:
-                self._tables.transact(first, "arm", group)
+                self._commit(first, "arm", group)
             except Contradicted as error:
                 if error.errno != errno.EEXIST:
                     raise
                 self.disarm(group)
-                self._tables.transact(first, "arm", group)
+                self._commit(first, "arm", group)
         self.rearm(group, until=until)
 
     def rearm(self, group: str, *, until: float) -> None:
@@ -249,7 +257,7 @@ class Switch:
                 break
             try:
                 add = [_alive("add", family, group, timeout_ms=left_ms) for family in FAMILIES]
-                self._tables.transact([*delete, *add], "re-arm", group)
+                self._commit([*delete, *add], "re-arm", group)
             except Contradicted as error:
                 if error.errno == errno.ENOENT and self._tables.complete(alive_set(group)):
                     raise Expired(f"lease group {group}: the kernel has switched it off already") from error
@@ -263,6 +271,8 @@ class Switch:
         """Not alive any more, one group or all, acknowledged. Not alive before is fine. Raises SwitchError when rules are gone."""
         groups = self._groups if group is None else (group,)
         requests = [nft.flush_elements(family, TABLE, alive_set(each)) for each, family in product(groups, FAMILIES)]
+        # Not counted: a flush of nothing makes no generation (net/netfilter/nf_tables_api.c, nf_tables_commit).
+        self._intact_at = -1
         try:
             self._tables.transact(requests, "disarm", group or "all lease groups")
         except SwitchError:

@@ -67,6 +67,37 @@ def test_k7_a_foreign_change_is_seen_and_put_right_by_installing_again(switch: S
     assert switch.contents() == dict.fromkeys(VIPS, "silent")
 
 
+def test_k7_own_changes_do_not_have_everything_read_again(
+    switch: Switch, veth: Veth, clock: StoppingClock, monkeypatch: pytest.MonkeyPatch
+):
+    assert switch.intact()
+    monkeypatch.setattr(switch._tables, "objects", lambda: pytest.fail("everything was read"))
+    switch.admit(dict.fromkeys(VIPS, veth.name))
+    switch.arm_first("main", until=clock.now() + 30)
+    for _ in range(3):
+        switch.rearm("main", until=clock.now() + 30)
+    switch.silence({VIPS[0]: veth.name})
+    switch.remove(VIPS)
+    switch.remove(VIPS)
+    assert switch.intact()
+
+
+@pytest.mark.parametrize("disarmed", [False, True], ids=["alive", "disarmed twice"])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_k7_a_foreign_change_among_own_ones_is_seen(switch: Switch, veth: Veth, clock: StoppingClock, change: str, disarmed: bool):
+    """Also beside what is no change: a group that is not alive is disarmed."""
+    switch.admit(dict.fromkeys(VIPS, veth.name))
+    switch.arm_first("main", until=clock.now() + 30)
+    assert switch.intact()
+    if disarmed:
+        switch.disarm()
+        switch.disarm()
+    nft(change)
+    with suppress(SwitchError):
+        switch.rearm("main", until=clock.now() + 30)
+    assert not switch.intact()
+
+
 def test_k7_what_the_switch_does_itself_leaves_it_intact(switch: Switch, veth: Veth, clock: StoppingClock):
     switch.admit(dict.fromkeys(VIPS, veth.name))
     switch.arm_first("main", until=clock.now() + 0.3)

@@ -38,7 +38,7 @@ from kvip.core.election.state import (
 from kvip.core.model import Incarnation, Vip
 
 NOTHING = About()
-VIPS_PER_STEP = 2_000
+VIPS_PER_STEP = 1_000
 """Records are decided about until they have so many VIPs; what is due beyond that is left to the next step, which is due at once."""
 
 

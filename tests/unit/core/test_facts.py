@@ -170,6 +170,52 @@ def test_what_is_marked_or_not_follows_every_change(changes):
         assert {(each.ip, each.index, each.prefix_len) for each in facts.unmarked()} == own
 
 
+PLACES = st.tuples(st.integers(1, 3), st.sampled_from((IfIndex(2), IPVS)), st.booleans(), st.sampled_from((24, 32)))
+
+
+def one_of(place):
+    number, index, marked, prefix = place
+    return address(f"192.0.2.{number}", index=index, marked=marked, prefix=prefix)
+
+
+def known(facts):
+    vips = [Vip(f"192.0.2.{number}") for number in range(1, 4)]
+    return {(vip, place): bound.address.marked for vip in vips for place, bound in facts._bound.get(vip, {}).items()}
+
+
+@given(st.lists(PLACES), st.lists(PLACES), st.lists(st.tuples(st.booleans(), PLACES), max_size=8))
+def test_a_dump_taken_over_in_parts_agrees_with_the_kernel_whatever_kvip_does_meanwhile(before, in_kernel, meanwhile):
+    """`before`: what is known; `in_kernel`: what others made of it, which the dump shows; `meanwhile`: kvip binds (True) or removes."""
+    facts = Facts()
+    for place in before:
+        facts.note_bound(one_of(place), now=0.0)
+    there = {(one.ip, (one.index, one.prefix_len)): one for one in map(one_of, in_kernel)}
+    facts.expect_dump()
+    parts = facts.take_over(list(there.values()), now=0.0, part=1)
+    for binds, place in meanwhile:
+        one = one_of(place)
+        if binds:
+            there[one.ip, (one.index, one.prefix_len)] = one
+            facts.note_bound(one, now=0.0)
+        else:
+            there.pop((one.ip, (one.index, one.prefix_len)), None)
+            facts.note_gone(one)
+        next(parts, None)
+    for _ in parts:
+        pass
+    assert known(facts) == {key: one.marked for key, one in there.items()}
+    assert set(facts.marked()) == {one.ip for one in there.values() if one.marked}
+
+
+def test_facts_in_doubt_stay_so_until_the_last_part_of_a_dump_that_was_begun_after_it():
+    facts = Facts()
+    facts.doubt()
+    facts.expect_dump()
+    for _ in facts.take_over([address(), address("192.0.2.8")], now=0.0, part=1):
+        assert facts.doubted
+    assert not facts.doubted
+
+
 # -- lifetimes ---------------------------------------------------------------------------------------------------------
 
 

@@ -125,7 +125,7 @@ class FakeSwitch:
 
 
 class Bench:
-    def __init__(self, *, weak=False):
+    def __init__(self, *, weak=False, dump_beside=None):
         self.log = []
         self.switch = None if weak else FakeSwitch(self.log)
         self.kernel = Kernel(self.log)
@@ -139,7 +139,7 @@ class Bench:
         self.guard.install([], {})
         self.log.clear()
         self.executor = Executor(
-            Binding(self.kernel, self.facts, clock=ManualClock(), lifetime_s=lambda: 60),
+            Binding(self.kernel, self.facts, clock=ManualClock(), lifetime_s=lambda: 60, dump_beside=dump_beside),
             self.guard,
             self.announcer,
             self.facts,

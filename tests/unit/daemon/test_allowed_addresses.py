@@ -6,6 +6,7 @@ import pytest
 
 from kvip.core.addresses import parse_networks
 from kvip.daemon.publisher import LATE_WRITE_S, SPEAKER_S
+from kvip.daemon.rounds import PERIOD_S
 from tests.unit.daemon.fake_ports import OTHER, VIP, WEB, marked, service, unmarked
 from tests.unit.daemon.house import House
 
@@ -80,6 +81,7 @@ def test_the_entry_goes_when_nobody_holds_the_vip_any_more(house):
     house.elector.held_elsewhere = {VIP}
     remembering(house)
     house.elector.held_elsewhere = set()
+    house.clock.advance(PERIOD_S)
     house.wires.tick()
     assert house.status.written == [("uid-1", [])]
 

@@ -140,15 +140,15 @@ async def test_what_a_former_daemon_left_is_let_through_before_it_is_announced(b
     assert bench.log == [("admit", VIP), ("start", VIP)]
 
 
-def test_an_interrupted_dump_leaves_the_facts_as_they_were(bench):
+async def test_an_interrupted_dump_leaves_the_facts_as_they_were(bench):
     bench.know(marked())
     bench.kernel.dump_broken = NetlinkError(errno.EINTR, "dump", "addresses")
     with pytest.raises(NetlinkError):
-        bench.executor.resync("overrun")
+        await bench.executor.resync("overrun")
     assert bench.facts.marked() == (VIP,)
     bench.kernel.dump_broken = None
     bench.kernel.table.clear()
-    assert bench.executor.resync("overrun") == {VIP}
+    assert await bench.executor.resync("overrun") == {VIP}
     assert bench.facts.marked() == ()
 
 
@@ -174,5 +174,5 @@ async def test_i6_an_address_that_lost_its_mark_between_plan_and_act_is_left_alo
         (done,) = await bench.executor.refresh([Refresh(vip=VIP, link=LINK)], epoch=bench.executor.epoch)
     assert done.problem == IN_DOUBT
     assert list(bench.kernel.table.values()) == before
-    bench.executor.resync("doubt")
+    await bench.executor.resync("doubt")
     assert not bench.facts.doubted

@@ -25,7 +25,7 @@ class Daemon:
         self.reconcile_hangs = False
         self.reserved_s = 0.0
         note = self.note
-        self.executor = SimpleNamespace(resync=lambda cause: note(f"resync {cause}"), fence=self.fence)
+        self.executor = SimpleNamespace(resync=self.resync, fence=self.fence)
         self.reserved = SimpleNamespace(read=self.read_reserved, run=self.component("reserved"))
         self.desire = SimpleNamespace(surroundings_changed=lambda: note("surroundings"))
         self.monitor = SimpleNamespace(run=self.component("monitor"))
@@ -48,6 +48,9 @@ class Daemon:
         self.reconcile = SimpleNamespace(run=self.reconcile_run)
         self.elector = SimpleNamespace(run=self.component("election"), release=self.release)
         self.facts = SimpleNamespace(marked_count=lambda: len(self.bound))
+
+    async def resync(self, cause):
+        self.note(f"resync {cause}")
 
     def note(self, word):
         self.diary.append((round(self.clock.now() - 1000.0, 3), word))

@@ -80,3 +80,37 @@ def test_a_mark_is_judged_once_however_many_wait(scene, size):
     scene.marks.add([A], now=2.0)
     scene.marks.take(most=2, reading=False)
     assert scene.asked == 1
+
+
+def test_what_is_unhurried_comes_beside_what_changed_and_never_instead(scene):
+    scene.marks.add_unhurried([A, B], now=1.0)
+    scene.marks.add([C, D], now=2.0)
+    assert len(scene.marks) == 2
+    assert list(scene.marks.take(most=1, beside=1, reading=False)) == [C, A]
+    assert list(scene.marks.take(most=1, beside=0, reading=False)) == [D]
+    assert len(scene.marks) == 0
+    assert scene.marks.waiting
+    assert list(scene.marks.take(most=1, beside=9, reading=False)) == [B]
+    assert not scene.marks.waiting
+
+
+def test_i2_what_is_to_go_does_not_wait_among_the_unhurried(scene):
+    scene.marks.add_unhurried([A, B, C], now=1.0)
+    scene.ending = {C}
+    scene.marks.add([C], now=2.0)
+    scene.marks.add_unhurried([C], now=3.0)
+    assert scene.marks.take(most=1, beside=0, reading=False) == {C: 2.0}
+    assert list(scene.marks.take(most=9, beside=9, reading=False)) == [A, B]
+
+
+def test_i5_of_the_unhurried_too_what_nobody_asks_for_waits_until_every_service_was_read(scene):
+    scene.claimed.discard(A)
+    scene.marks.add_unhurried([A, B], now=1.0)
+    assert list(scene.marks.take(most=9, beside=9, reading=True)) == [B]
+    assert not scene.marks.waiting
+    assert list(scene.marks.take(most=9, beside=9, reading=False)) == [A]
+
+
+def test_an_audit_asks_nothing_about_each_of_its_vips(scene):
+    scene.marks.add_unhurried([A, B, C, D], now=1.0)
+    assert scene.asked == 0

@@ -4,6 +4,8 @@ import msgspec
 import pytest
 
 from kvip.core.model import IfIndex
+from kvip.daemon.rounds import MOST, PERIOD_S
+from kvip.daemon.unplaced import SETTLE_S
 from tests.unit.daemon.fake_ports import API, ETH0, ETH1, THIRD, VIP, marked, service
 from tests.unit.daemon.house import House
 from tests.unit.daemon.nic_house import NIC, link_comes, settle, told, two_nics, wants
@@ -37,6 +39,7 @@ def test_nothing_is_said_while_another_node_holds_the_vip_or_speaks(house):
     settle(house, VIP)
     assert told(house, "NoNic") == []
     house.elector.mute = set()
+    house.clock.advance(PERIOD_S)
     house.unplaced.tick()
     assert len(told(house, "NoNic")) == 1
 
@@ -83,3 +86,32 @@ def test_the_event_names_the_nic_that_the_vip_is_on(house):
     house.know(marked(VIP, ETH1.index))
     house.outcome.announced(VIP, house.clock.now())
     assert told(house, "VIPBound") == ["192.0.2.7 is bound and announced on n1 (eth1)"]
+
+
+def test_a_tick_asks_about_some_of_many_unplaced_vips_and_in_the_end_about_all(house):
+    crowd = [wants("eth7", f"10.0.{n >> 8}.{n & 255}", key=f"default/s{n}", uid=f"uid-{n}") for n in range(2 * MOST)]
+    house.read(*crowd)
+    house.wires.demand_changed(house.ledger.vips())
+    asked = []
+    house.unplaced._elsewhere = lambda vip: asked.append(vip) or True
+    house.clock.advance(SETTLE_S)
+    house.unplaced.tick()
+    house.unplaced.tick()
+    assert len(asked) == MOST
+    house.clock.advance(PERIOD_S)
+    house.unplaced.tick()
+    assert len(set(asked)) == len(crowd)
+
+
+def test_who_has_been_told_is_not_asked_about_again_until_something_changes(house):
+    house.read(wants("eth7", VIP))
+    settle(house, VIP)
+    asked = []
+    house.unplaced._elsewhere = lambda vip: asked.append(vip) or False
+    house.clock.advance(PERIOD_S)
+    house.unplaced.tick()
+    assert asked == []
+    house.read(wants("eth7", VIP), wants("eth7", VIP, key=API, uid="uid-2"))
+    settle(house, VIP)
+    assert asked == [VIP]
+    assert len(told(house, "NoNic")) == 2

@@ -43,7 +43,7 @@ def test_the_new_nic_waits_until_the_old_one_is_left(turns):
         assert "add" not in [what for what, _ in did]
         assert bound(turns) == {(VIP, ETH0.index)}
         turns.news = lambda: None
-        turns.executor.resync("test")
+        await turns.executor.resync("test")
         await turns.act_again()
         assert bound(turns) == {(VIP, ETH1.index)}
 

@@ -4,6 +4,7 @@ import pytest
 
 from kvip.core.election.services import Scheme
 from kvip.daemon.publisher import LATE_WRITE_S, SPEAKER_S
+from kvip.daemon.rounds import PERIOD_S
 from tests.unit.daemon.fake_ports import API, OTHER, THIRD, VIP, WEB, service
 from tests.unit.daemon.house import House
 
@@ -191,7 +192,7 @@ def test_a_removal_that_the_node_that_speaks_does_not_know_of_is_made_by_who_doe
     house.clock.advance(SPEAKER_S)
     house.wires.tick()
     assert house.status.written == []
-    house.clock.advance(0.1)
+    house.clock.advance(PERIOD_S)
     house.wires.tick()
     assert house.status.written == [("uid-1", [OTHER])]
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from kvip.daemon.reconcile_loop import VIPS_PER_TURN
-from tests.unit.daemon.fake_ports import VIP, many_services, service
+from kvip.daemon.reconcile_loop import UNHURRIED_PER_TURN, VIPS_PER_TURN
+from tests.unit.daemon.fake_ports import LIFETIME_S, VIP, many_services, service
 from tests.unit.daemon.house import House
 
 
@@ -80,3 +80,44 @@ def plans_in_ten_seconds(count):
 
 def test_a_tick_looks_at_no_vip_whose_lifetime_is_not_due():
     assert (plans_in_ten_seconds(20), plans_in_ten_seconds(200)) == (0, 0)
+
+
+@pytest.mark.parametrize("why", ["audit", "lifetimes"])
+def test_a_change_does_not_wait_for_what_is_only_looked_at_again(house, why):
+    planned, rushes = [], []
+    marks, turn = house.reconcile._marks, house.turn
+    add, plan = marks.add_unhurried, turn._plan
+
+    def adding(vips, *, now):
+        """Here the others begin to wait; a Service is created right after."""
+        add(vips, now=now)
+        if marks.waiting and not planned:
+            turn._plan = lambda vip, again: planned.append(vip) or plan(vip, again)
+            house.apply(service(VIP, uid="uid-web"))
+
+    async def story():
+        house.apply(*many_services(10 * VIPS_PER_TURN))
+        await asyncio.sleep(1)
+        marks.add_unhurried, house.reconcile._rush = adding, rushes.append
+        if why == "audit":
+            house.upkeep.doubt("audit")
+        await asyncio.sleep(0.1 if why == "audit" else LIFETIME_S / 2)
+        assert len(planned) >= 64
+        assert planned.index(VIP) <= 2 * UNHURRIED_PER_TURN
+        assert max(rushes) <= 1, "nothing that tells of VIPs is held back for it"
+
+    house.play(story)
+
+
+def test_an_audit_looks_at_every_vip_in_the_end(house):
+    planned = set()
+
+    async def story():
+        house.apply(*many_services(500))
+        await asyncio.sleep(1)
+        house.facts.bound, bound = lambda vip: planned.add(vip) or bound(vip), house.facts.bound
+        house.upkeep.doubt("audit")
+        await asyncio.sleep(0.1)
+        assert planned >= set(house.kernel.ours())
+
+    house.play(story)

@@ -93,6 +93,21 @@ async def test_messages_that_were_lost_are_not_forgotten_for_a_lesser_cause(hous
     assert house.facts.links[ETH1.index] == ETH1
 
 
+async def test_messages_that_were_lost_during_a_dump_that_fails_are_not_forgotten(house):
+    def dump():
+        house.upkeep.doubt("overrun")
+        raise INTERRUPTED
+
+    house.kernel.dump, whole = dump, house.kernel.dump
+    house.upkeep.doubt("event")
+    await house.upkeep.refresh()
+    house.kernel.dump = whole
+    house.links = [ETH0, ETH1]
+    house.clock.advance(1.0)
+    await house.upkeep.refresh()
+    assert house.facts.links[ETH1.index] == ETH1
+
+
 async def test_the_cause_of_each_dump_is_counted(house):
     counter = metrics.netlink_resyncs_total.labels("failure")
     before = counter._value.get()
@@ -106,14 +121,14 @@ async def test_the_cause_of_each_dump_is_counted(house):
 
 async def test_an_audit_reads_everything_each_interval_and_looks_at_every_vip(house):
     house.know(marked())
-    checked = []
+    checked, looked_at = [], []
     house.strays.check = lambda: checked.append(house.clock.now())
+    house.reconcile.look_over = looked_at.append
     for _ in range(130):
         house.clock.advance(1.0)
-        changed, removed = await house.upkeep.refresh()
-        assert (VIP in changed) == bool(checked and checked[-1] == house.clock.now())
-        assert removed == set()
+        assert await house.upkeep.refresh() == NOTHING
     assert checked == [1060.0, 1120.0]
+    assert looked_at == [{VIP}, {VIP}]
     assert house.kernel.dumps == 2
 
 
