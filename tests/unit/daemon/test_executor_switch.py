@@ -134,6 +134,6 @@ async def test_what_was_bound_by_a_request_that_failed_as_a_whole_is_silent_unti
     (done,) = await bench.executor.take([take()], epoch=bench.executor.epoch)
     assert done.problem
     assert (bench.guard.guards(VIP), bench.guard.admitted(VIP)) == (True, False)
-    bench.executor.resync("a test")
+    await bench.executor.resync("a test")
     await bench.executor.adopt([Adopt(vip=VIP, link=LINK)], epoch=bench.executor.epoch)
     assert bench.guard.admitted(VIP)
