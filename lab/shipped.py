@@ -80,8 +80,10 @@ def applied(cluster: Cluster, text: str) -> Iterator[Shipped]:
 
 
 @contextmanager
-def running(cluster: Cluster, text: str, work_dir: Path, *, extra: Mapping[str, str] | None = None) -> Iterator[Shipped]:
-    """Every daemon runs as these objects say. `extra`: variables on top."""
+def running(
+    cluster: Cluster, text: str, work_dir: Path, *, extra: Mapping[str, str] | None = None, ready: bool = True
+) -> Iterator[Shipped]:
+    """Every daemon runs as these objects say, and is `ready`. `extra`: variables on top."""
     with applied(cluster, text) as shipped:
         pod = pod_of(text)
         path = work_dir / "shipped.kubeconfig"
@@ -92,7 +94,7 @@ def running(cluster: Cluster, text: str, work_dir: Path, *, extra: Mapping[str, 
                 kept = {key: node.env[key] for key in _OF_THE_LAB if key in node.env}
                 node.env = {**kept, "KUBECONFIG": str(path), **environment(pod, name), **(extra or {})}
                 node.start()
-            for node in cluster.nodes.values():
+            for node in cluster.nodes.values() if ready else ():
                 node.wait_ready(25)
             yield shipped
         finally:

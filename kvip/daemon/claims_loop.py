@@ -261,7 +261,7 @@ class ClaimsLoop:
 
     async def _do(self, op: Op) -> None:
         answer = await self._requests.do(op)
-        self._reach.note(answer.ok or answer.status != 0, lease=op.name)
+        self._reach.answered(answer.status, lease=op.name, ok=answer.ok or answer.overtaken, reason=answer.problem)
         state = claims.answered(self._state, op, answer, now=self._clock.now())
         if op.name in self._verifying and op.sent_at < self._doubted_at:
             # It was sent before there was a doubt, and may tell of the time before (PROTOCOL F2).

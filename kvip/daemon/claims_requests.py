@@ -48,13 +48,14 @@ class ClaimsRequests:
             return Answer(
                 ok=False,
                 status=error.status,
+                problem=str(error),
                 # admission/plugin/namespace/lifecycle: "... because it is being terminated", with cause NamespaceTerminating.
                 terminating=error.status == 403 and "terminat" in f"{error.reason} {error.message}".lower(),
                 retry_after_s=error.retry_after_s,
             )
-        except (KvipError, TimeoutError):
+        except (KvipError, TimeoutError) as error:
             # An answer that cannot be read is none: the request may have been carried out.
-            return Answer(ok=False)
+            return Answer(ok=False, problem=str(error) or f"no answer within {op.deadline_s:g} s")
 
     async def _do(self, op: Op) -> Answer:
         client, deadline_s = self._client, op.deadline_s

@@ -69,14 +69,17 @@ class Reach:
         self._refused: set[str] = set()
 
     def outcome(self, error: Exception | None, *, lease: str) -> None:
-        """What came of a request about this Lease: an answer may be a refusal, which concerns that one alone."""
-        refused = isinstance(error, ApiError) and error.status != 0
-        self.note(error is None or refused, lease=lease, reason=str(error))
-        if refused and lease not in self._refused:
-            self._refused.add(lease)
-            log.warning("a request about a Lease is refused; trying again", extra={"lease": lease, "reason": str(error)})
-        elif error is None:
+        """What came of a request about this Lease."""
+        self.answered(error.status if isinstance(error, ApiError) else 0, lease=lease, ok=error is None, reason=str(error))
+
+    def answered(self, status: int, *, lease: str, ok: bool, reason: str = "") -> None:
+        """The same, as a status (0 = none came). An answer may be a refusal, which concerns that Lease alone."""
+        self.note(ok or status != 0, lease=lease, reason=reason)
+        if ok:
             self._refused.discard(lease)
+        elif status and lease not in self._refused:
+            self._refused.add(lease)
+            log.warning("a request about a Lease is refused; trying again", extra={"lease": lease, "reason": reason})
 
     def note(self, answers: bool, *, lease: str, reason: str = "") -> None:
         """One request came back, or did not."""

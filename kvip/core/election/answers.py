@@ -30,9 +30,16 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     """resourceVersion of a list."""
     status: int = 0
+    problem: str = ""
+    """What the API server said, or why there is no answer."""
     terminating: bool = False
     """403: the namespace is being deleted."""
     retry_after_s: float = 0.0
+
+    @property
+    def overtaken(self) -> bool:
+        """The Lease is not as it was when the request was decided on: 404, 409."""
+        return self.status in (404, 409)
 
 
 def answered(state: State, op: Op, answer: Answer, *, now: float) -> State:
@@ -77,7 +84,7 @@ def _look_on(state: State, op: Op) -> State:
 def _failed(state: State, op: Op, answer: Answer, *, now: float, current: bool) -> State:
     """A write that was refused may have been overtaken by one of our own whose answer was lost: a read tells."""
     failures = state.pauses.get(op.name, (0, 0.0))[0] + 1
-    refused = op.kind == "write" and answer.status in (404, 409)
+    refused = op.kind == "write" and answer.overtaken
     pause_s = REFUSED_PAUSE_S if refused else min(state.timers.retry_period_s, FIRST_PAUSE_S * 2 ** min(failures - 1, 10))
     pause_s = max(pause_s, min(answer.retry_after_s, state.timers.retry_period_s))
     spread = 0.8 + 0.4 * (crc32(f"{state.incarnation} {op.name} {failures}".encode()) / 2**32)

@@ -132,3 +132,18 @@ def test_what_is_not_ones_own_is_not_given_back_and_not_said_to_be(bench, caplog
         assert not [record for record in caplog.records if "given back" in record.message]
 
     bench.play(story)
+
+
+def test_a_refused_request_is_said_once_with_the_servers_words_and_an_overtaken_one_is_not(bench, caplog):
+    async def story():
+        node = await holding(bench, VIP)
+        with caplog.at_level(logging.WARNING, "kvip.daemon.validity"):
+            bench.store.fault = lambda verb, name: "refused" if verb == "PUT" else None
+            await asyncio.sleep(1.5)
+            bench.store.fault = lambda verb, name: None
+            bench.store.write(HEARTBEAT, holder=node.loop.incarnation)
+            await asyncio.sleep(2)
+        said = [(record.lease, record.reason) for record in caplog.records if record.name == "kvip.daemon.validity"]
+        assert said == [(HEARTBEAT, f"PUT {HEARTBEAT}: 500 InternalError")]
+
+    bench.play(story)
