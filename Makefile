@@ -100,7 +100,7 @@ helm: ## build helm into ~/.cache/kvip, for the chart's tests (once, about 4 min
 	@lab/assets/build.sh helm
 
 test-deploy: image-lab helm $(READY) ## the image as a node, the chart and the kustomize base, on the real API server
-	$(RUN) -m pytest tests/scenario/test_image.py tests/scenario/test_deploy.py tests/scenario/test_manifests.py --api=real --slow -rP
+	$(RUN) -m pytest tests/scenario/test_image.py tests/scenario/test_deploy.py tests/scenario/test_missing_rights.py tests/scenario/test_manifests.py --api=real --slow -rP
 
 manifests: $(READY) ## write what kvip determines of deploy/
 	@$(BIN)/python -m lab.manifests
