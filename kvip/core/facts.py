@@ -51,6 +51,8 @@ class Facts:
         self._doubted_anew = False
         self._newer: set[tuple[Vip, Place]] | None = None
         """What kvip itself changed since a dump was begun; None = none is."""
+        self._heard: dict[tuple[Vip, Place], tuple[Address, bool]] = {}
+        """What the kernel announced last of each address since a dump was begun: what the dump shows of it may be older."""
 
     def doubt(self) -> None:
         """The kernel announced something else than the facts: they may be wrong until a dump that is begun later is taken over."""
@@ -59,6 +61,7 @@ class Facts:
     def expect_dump(self) -> None:
         """A dump is about to be read. What kvip itself does to an address from here on is newer than what the dump will show of it."""
         self._newer = set()
+        self._heard = {}
         self._doubted_anew = False
 
     def replace_all(self, addresses: Iterable[Address], *, now: float) -> set[Vip]:
@@ -68,7 +71,8 @@ class Facts:
 
     def take_over(self, addresses: Iterable[Address], *, now: float, part: int = 512) -> Iterator[set[Vip]]:
         """The same of a dump that was expected, in parts of so many addresses, each giving the VIPs that it changed. Between two parts the
-        facts may change and be asked; they are no longer in doubt once the last one was taken."""
+        facts may change and be asked. Once the last one was taken they are no longer in doubt, unless the kernel announced something else
+        meanwhile."""
         shown: set[tuple[Vip, Place]] = set()
         rest = iter(addresses)
         while some := list(islice(rest, part)):
@@ -76,7 +80,8 @@ class Facts:
         known = iter(tuple(self._bound))
         while vips := list(islice(known, part)):
             yield self._forget_missing(vips, shown)
-        self.doubted, self._newer = self._doubted_anew, None
+        outdated = any(self.contradicted_by(address, present=present) for address, present in self._heard.values())
+        self.doubted, self._newer, self._heard = self._doubted_anew or outdated, None, {}
 
     def _compare(self, addresses: Iterable[Address], shown: set[tuple[Vip, Place]], *, now: float) -> set[Vip]:
         changed: set[Vip] = set()
@@ -104,8 +109,7 @@ class Facts:
 
     def note_bound(self, address: Address, *, now: float) -> None:
         """The kernel confirmed that this address is there."""
-        if self._newer is not None:
-            self._newer.add((address.ip, (address.index, address.prefix_len)))
+        self._note_own(address)
         self._note(address, now=now)
 
     def _note(self, address: Address, *, now: float) -> None:
@@ -116,9 +120,14 @@ class Facts:
 
     def note_gone(self, address: Address) -> None:
         """The kernel confirmed that this address is not there."""
-        if self._newer is not None:
-            self._newer.add((address.ip, (address.index, address.prefix_len)))
+        self._note_own(address)
         self._forget(address.ip, (address.index, address.prefix_len))
+
+    def _note_own(self, address: Address) -> None:
+        if self._newer is not None:
+            key = address.ip, (address.index, address.prefix_len)
+            self._newer.add(key)
+            self._heard.pop(key, None)
 
     def _forget(self, vip: Vip, place: Place) -> None:
         places = self._bound.get(vip)
@@ -142,6 +151,11 @@ class Facts:
             self._strange[vip] = None
         else:
             self._strange.pop(vip, None)
+
+    def hear(self, address: Address, *, present: bool) -> None:
+        """An address message. While a dump is under way it may agree with the facts and not with the dump, which was read before it."""
+        if self._newer is not None:
+            self._heard[address.ip, (address.index, address.prefix_len)] = address, present
 
     def contradicted_by(self, address: Address, *, present: bool) -> bool:
         """Does an address message say something else than the facts?"""

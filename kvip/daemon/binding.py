@@ -117,7 +117,7 @@ class Binding:
         except KvipError as error:
             metrics.netlink_errors_total.labels("dump").inc()
             log.exception("no complete dump after a failed request; reading anew", extra={"reason": str(error)})
-            self._facts.doubted = True
+            self._facts.doubt()
             return {}
 
 

@@ -68,6 +68,7 @@ class Upkeep:
         if address.marked and address.flags & DADFAILED:
             # One with a lifetime is removed at once (net/ipv6/addrconf.c, addrconf_dad_stop): only this message tells why.
             self._on_duplicate(address.ip)
+        self._facts.hear(address, present=present)
         if self._facts.contradicted_by(address, present=present):
             self._facts.doubt()
             self.doubt("event")
@@ -121,6 +122,8 @@ class Upkeep:
                 await self._refresh_links(cause)
             had = set(self._facts.marked())
             changed = await self._executor.resync(cause)
+            if self._facts.doubted:
+                self.doubt("event")
             self._nics.doubt()
         except (KvipError, OSError) as error:
             if not self._cause or cause in WITH_LINKS:
@@ -132,7 +135,7 @@ class Upkeep:
         if cause == "audit":
             self._audited_at = now
             await self._audited()
-        return changed, had - set(self._facts.marked())
+        return changed, (had & changed) - set(self._facts.marked())
 
     async def _refresh_links(self, cause: str) -> None:
         heard = self._link_messages

@@ -216,6 +216,34 @@ def test_facts_in_doubt_stay_so_until_the_last_part_of_a_dump_that_was_begun_aft
     assert not facts.doubted
 
 
+@pytest.mark.parametrize(("known_before", "in_dump", "then"), [([], [address()], False), ([address()], [], True)])
+def test_a_message_that_agrees_with_the_facts_and_not_with_the_dump_under_way_calls_for_another(known_before, in_dump, then):
+    """Others changed the address twice: the dump shows what was between, and the message what came of it."""
+    facts = Facts()
+    for each in known_before:
+        facts.note_bound(each, now=0.0)
+    facts.expect_dump()
+    facts.hear(address(), present=then)
+    assert not facts.contradicted_by(address(), present=then)
+    for _ in facts.take_over(in_dump, now=0.0):
+        pass
+    assert facts.doubted
+    facts.replace_all([address()] if then else [], now=0.0)
+    assert not facts.doubted
+
+
+def test_what_kvip_itself_did_after_a_message_is_no_contradiction_to_it():
+    facts = Facts()
+    facts.note_bound(address(), now=0.0)
+    facts.expect_dump()
+    facts.hear(address(), present=True)
+    facts.note_gone(address())
+    for _ in facts.take_over([address()], now=0.0):
+        pass
+    assert not facts.doubted
+    assert facts.marked() == ()
+
+
 # -- lifetimes ---------------------------------------------------------------------------------------------------------
 
 

@@ -116,6 +116,41 @@ async def test_the_cause_of_each_dump_is_counted(house):
     assert counter._value.get() - before == 1
 
 
+async def test_a_message_that_is_newer_than_the_dump_under_way_has_it_made_again(house):
+    """Somebody adds a VIP's address and removes it again while it is read; when that was heard the facts did not know of it yet."""
+    house.kernel.put(unmarked(prefix=32))
+
+    def dump():
+        found = whole()
+        house.kernel.table.clear()
+        house.upkeep.on_address(unmarked(prefix=32), False)
+        return found
+
+    house.kernel.dump, whole = dump, house.kernel.dump
+    house.upkeep.doubt("event")
+    await house.upkeep.refresh()
+    assert house.facts.doubted
+    house.kernel.dump = whole
+    assert await house.upkeep.refresh() == ({VIP}, set())
+    assert house.facts.bound(VIP) == ()
+    assert not house.facts.doubted
+
+
+async def test_what_a_fence_removes_while_the_kernel_is_read_was_removed_by_nobody_else(house):
+    house.know(marked())
+
+    def dump():
+        found = whole()
+        house.kernel.dump = whole
+        house.executor.fence()
+        return found
+
+    house.kernel.dump, whole = dump, house.kernel.dump
+    house.upkeep.doubt("event")
+    assert await house.upkeep.refresh() == NOTHING
+    assert house.facts.marked() == ()
+
+
 # -- the audit ---------------------------------------------------------------------------------------------------------
 
 
