@@ -238,12 +238,16 @@ class Executor:
         """Every marked address of these VIPs. What the kernel holds counts, not what was believed: the addresses come from a dump; should
         that fail, from the facts."""
         found, _ = self._marked(chosen)
-        self._binding.remove(found)
+        problems = self._binding.remove(found)
+        unconfirmed = [address for address, problem in zip(found, problems, strict=True) if problem]
         left, seen = self._marked(chosen)
         if left:
             self._binding.remove(left)
             log.error("addresses left after a fence; removed again", extra={"vips": [address.ip for address in left]})
             left, seen = self._marked(chosen)
+        if not seen:
+            # The facts need not know of what the first dump showed.
+            left += [address for address in unconfirmed if address not in left]
         self._guard.silence(self._places(left))
         self._guard.remove({address.ip for address in found} - {address.ip for address in left})
         return seen and not left

@@ -120,3 +120,22 @@ async def test_a_withdrawal_that_the_kernel_does_not_confirm_says_so_and_silence
     bench.kernel.dump_broken = NetlinkError(errno.EINTR, "dump", "addresses")
     assert not bench.executor.withdraw([], ["s0"])
     assert bench.kernel.table == {}
+
+
+async def test_a_fence_lets_nothing_out_of_the_switch_that_it_could_neither_remove_nor_read_anew(bench):
+    """A dump showed the address, of which the facts do not know; then the kernel gave no answer any more."""
+    unknown = Vip("192.0.2.8")
+    await bench.executor.take([take(unknown)], epoch=bench.executor.epoch)
+    bench.facts.note_gone(marked(unknown))
+    bench.log.clear()
+
+    def dump():
+        found = whole()
+        bench.kernel.broken = bench.kernel.dump_broken = NetlinkError(errno.ENOBUFS, "apply", "1 address changes")
+        return found
+
+    bench.kernel.dump, whole = dump, bench.kernel.dump
+    assert bench.executor.fence() is False
+    assert bench.kernel.ours() == {unknown}
+    assert ("out", unknown) not in bench.log
+    assert ("silence", unknown) in bench.log
