@@ -118,6 +118,9 @@ class Outcome:
             )
             return False
         if isinstance(action, diff.Adopt | diff.Take):
+            if not self._facts.is_marked(vip):
+                # Withdrawn by a fence before there was time to report it.
+                return True
             self._bound_at[vip] = self._clock.now()
         if isinstance(action, diff.Adopt):
             self._left_over.pop(vip, None)

@@ -165,6 +165,7 @@ def test_what_a_former_daemon_left(house):
     house.outcome.confirmed(Done(action=LetGo(vip=VIP, address=marked(), reason="no claimant")))
     house.outcome.confirmed(Done(action=LetGo(vip=OTHER, address=marked(OTHER), reason="no claimant")))
     house.read(service(VIP))
+    house.know(marked())
     house.outcome.confirmed(Done(action=Adopt(vip=VIP, link=ETH0)))
     assert changes(house) == [
         ("swept", VIP, (WEB,), "left behind by a former daemon"),

@@ -237,3 +237,15 @@ def test_i6_a_vip_bound_without_the_mark_is_told_once_until_it_ends(house):
     house.outcome.no_conflict(VIP)
     house.outcome.conflict(VIP, unmarked())
     assert len(house.events.posted) == conflicts() == 2
+
+
+@pytest.mark.parametrize("action", [Take, Adopt])
+def test_i7_what_a_fence_withdrew_before_it_was_reported_is_not_told_as_bound(house, action, caplog):
+    caplog.set_level(logging.INFO)
+    house.know(marked())
+    house.executor.fence()
+    house.outcome.withdrawn()
+    caplog.clear()
+    assert house.outcome.confirmed(Done(action=action(vip=VIP, link=ETH0)))
+    assert house.outcome.bound_since(VIP) is None
+    assert caplog.records == []
