@@ -6,7 +6,6 @@ Input: settings. Output: the parts that silence the kernel; `assembly` makes the
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from kvip.core.ledger import Ledger
 from kvip.core.model import Address, Vip
 from kvip.daemon import journal as journals
 from kvip.daemon.announcer import Announcer
+from kvip.daemon.beside import DumpsBeside
 from kvip.daemon.binding import Binding
 from kvip.daemon.caches import Caches
 from kvip.daemon.chronicle import Chronicle
@@ -123,7 +123,7 @@ class Parts:
                 self.facts,
                 clock=clock,
                 lifetime_s=self.lifetime_s,
-                dump_beside=lambda: asyncio.to_thread(dumps.dump),
+                dump_beside=DumpsBeside(dumps.dump),
             ),
             self.guard,
             self.announcer,
