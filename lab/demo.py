@@ -80,7 +80,7 @@ def demo(work: pathlib.Path) -> int:
             lines = node.log_path.read_text(errors="replace").splitlines()[-LOG_LINES:] if node.log_path.exists() else []
             tell.line("\n".join([f"\n--- last log lines of {node.node} ({node.log_path})", *lines]))
         return 1
-    tell.line(f"\nOK: every step happened ({now_s() - tell.began_s:.1f} s in all)", style="bold green")
+    tell.line(f"\nOK: every step happened ({now_s() - tell.started_s:.1f} s in all)", style="bold green")
     return 0
 
 

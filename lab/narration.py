@@ -35,8 +35,8 @@ class Narration:
     """Numbered steps, below each what happened after how many milliseconds."""
 
     def __init__(self) -> None:
-        self.began_s = now_s()
-        """When the current step began."""
+        self.started_s = self.began_s = now_s()
+        """When the narration, and when its current step, began."""
         self.title = ""
         """Of the current step."""
         self._steps = 0

@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import threading
+import time
 
 import msgspec
 import pytest
@@ -136,3 +137,11 @@ def test_the_terminal_is_given_back_when_a_step_fails():
         raise ValueError
     assert "\x1b[?25h" in out.getvalue()
     assert [thread for thread in threading.enumerate() if thread.name == "picture"] == []
+
+
+def test_the_time_in_all_counts_from_the_start_and_not_from_the_last_step(capsys):
+    tell = Narration()
+    started_s = tell.began_s
+    time.sleep(0.01)
+    tell.step("a step")
+    assert tell.began_s > tell.started_s == started_s
