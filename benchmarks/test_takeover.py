@@ -1,8 +1,8 @@
 """The holder of many VIPs is killed with SIGKILL: from the permit to the last VIP bound, and to the last one announced.
 
 Permits are timed by a bare watch of the claim records, binds by the kernel's notifications on the node that takes over, frames by the
-kernel of the client that receives them. The reference is the floor: as many addresses added by requests encoded before, and as many frames
-sent by the C loop, in a namespace of the same run.
+kernel of the client that receives them. The reference is the floor: as many addresses added by the C loop of netlink, and as many frames
+sent by that of sendmmsg, in a namespace of the same run.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def suite(suites: Callable[[str, str], Suite]) -> Suite:
     return found
 
 
-def floor_ms(limit: Path, count: int) -> tuple[float, float]:
+def floor_ms(limit: Path, changes: Path, count: int) -> tuple[float, float]:
     """What the kernel alone takes for so many addresses, and the C loop for their frames."""
     space = NetNamespace.create("floor")
     try:
         link = space.call(lambda: link_of(make_veth()))
-        way = space.call(lambda: binding.Prebuilt(link, [vip(number) for number in range(1, count + 1)], readback=False))
+        way = space.call(lambda: binding.Loop(changes, link, [vip(number) for number in range(1, count + 1)], readback=False))
         bind_s = space.call(lambda: way.change("add"), timeout_s=120)
         way.close()
         command = [str(limit), link.name, link.mac.hex(":"), str(count), str(2 * count), str(BATCH)]
@@ -58,10 +58,10 @@ def floor_ms(limit: Path, count: int) -> tuple[float, float]:
 
 @pytest.mark.timeout(600)
 @crowds(100, long=(1_000, 10_000))
-def test_takeover(benchmark: BenchmarkFixture, suite: Suite, crowd: Crowd, limit: Path) -> None:
+def test_takeover(benchmark: BenchmarkFixture, suite: Suite, crowd: Crowd, limit: Path, changes: Path) -> None:
     cluster, count = crowd.cluster, crowd.count
     vips = [vip(number) for number in range(1, count + 1)]
-    bind_ms, send_ms = floor_ms(limit, count)
+    bind_ms, send_ms = floor_ms(limit, changes, count)
     crowd.stand_by()
     assert len(crowd.holder.vips()) >= count
     assert crowd.other.vips() == []
