@@ -1,6 +1,8 @@
 """The one schema of kvip's settings: names, types, bounds, defaults, help, units and kube-vip's names for them.
 
 Inputs: none. Outputs: `Settings`, the values a daemon runs with; `kvip.options` reads the schema. Must not read the environment or files.
+
+Over 300 lines: one table, which is read as one.
 """
 
 from __future__ import annotations

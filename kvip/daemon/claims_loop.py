@@ -2,6 +2,8 @@
 
 Input: Leases (watch and answers), demand, the clock. Output: `permit(vip)`, validity for the switch, and fences. It must not decide who
 may hold what (`core.election.claims` does), nor touch addresses or frames (`Wires` do).
+
+Over 300 lines: every part of it replaces the one state of the loop, in the same instant with what follows from that.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Input: ordered actions. Output: results that the kernel confirmed. It must not decide what is wanted; it asks
 `permit` again right before it acts, and everything it began before a fence is void after it.
 Order (PROTOCOL K5): into the switch -> address -> permit again -> frames; and back: frames -> address -> out of the switch.
+
+Over 300 lines: the order of PROTOCOL K5 and the fence are read against each other, in one place.
 """
 
 from __future__ import annotations

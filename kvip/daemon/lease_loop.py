@@ -2,6 +2,8 @@
 
 Input: the Lease (by watch and by consistent GET) and the clock. Output: until when it is held, a callback when it
 was won, and the fence. It must not touch addresses or frames: the fence callback does, at once and without waiting.
+
+Over 300 lines: one loop on one Lease, whose doubts, renewals and release share its state.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ when all Leases of the Services that share it are (PROTOCOL G3); each set of Lea
 takes down what hangs on it, and nothing else. It must not touch the kernel.
 
 The shared Lease is part of both modes: who holds it speaks for Services without a holder, and it keeps nodes of other modes out (G5).
+
+Over 300 lines: the answers of `Elector` for two modes; what has a job of its own (candidacy, pool, grants, groups) stands apart already.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ It must not decide who may answer, nor bind or announce anything. Synchronous an
 
 A refused transaction changes nothing. What the switch believes to be in the maps is what the kernel acknowledged; should the
 kernel disagree, it is read anew once, and then the change is tried again.
+
+Over 300 lines: what is believed to be in the maps has one owner, and every change of them goes by it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ says otherwise, the old one stays.
 
 The order of things is the API's own: WatchList streaming (KEP-3157) where the server has it, else a paged list and a
 watch; bookmarks; 410 Gone as an HTTP status and as an event of a running stream (kubernetes.io, "API Concepts").
+
+Over 300 lines: the order of snapshot, watch and relist is one story.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ when it saw the Lease change (client-go: tools/leaderelection).
 
 Rules: a renewal counts only if its answer comes while the last one is still valid, and is valid from the instant
 the request was handed over. Another node may take the Lease only after it watched it stand still for the whole duration.
+
+Over 300 lines: one state machine.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """All that one node knows and has under way in mode `claims`, and what follows from it at once: validity, freshness, permits.
 
 Frozen data; times are this node's CLOCK_BOOTTIME seconds. It must not do I/O, nor read a clock.
+
+Over 300 lines: the data of one mode with what each field means; nothing of it decides.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Doubt about the facts, and how it ends: by a complete dump, or not at all."""
+"""Doubt about the facts, and how it ends: by a complete dump, or not at all.
+
+Over 300 lines: each test is about the one class.
+"""
 
 import errno
 
