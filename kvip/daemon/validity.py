@@ -75,9 +75,10 @@ class Reach:
     def answered(self, status: int, *, lease: str, ok: bool, reason: str = "") -> None:
         """The same, as a status (0 = none came). An answer may be a refusal, which concerns that Lease alone."""
         self.note(ok or status != 0, lease=lease, reason=reason)
-        if ok:
-            self._refused.discard(lease)
-        elif status and lease not in self._refused:
+        if ok and lease in self._refused:
+            self._refused.remove(lease)
+            self._on_heard()
+        elif not ok and status and lease not in self._refused:
             self._refused.add(lease)
             log.warning("a request about a Lease is refused; trying again", extra={"lease": lease, "reason": reason})
 

@@ -13,6 +13,7 @@ Over 300 lines: the order of snapshot, watch and relist is one story.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping
@@ -94,7 +95,7 @@ class Informer(Generic[T]):
             self._scope.reschedule(asyncio.get_running_loop().time())
 
     def retry_now(self) -> None:
-        """Cut a pause short that began because the server could not be reached: it was just heard elsewhere."""
+        """Cut a pause short, unless the server asked for it (Retry-After): it was just heard elsewhere."""
         self._hurry.set()
 
     async def run(self) -> None:
@@ -151,15 +152,13 @@ class Informer(Generic[T]):
             self._lost = True
             extra = {"path": self._path, "error": str(problem), "relist": not self._version, "retry_s": round(delay_s, 3)}
             log.warning("watch lost", extra=extra)
-        if delay_s <= 0 or not isinstance(problem, ApiError) or problem.status:
+        if delay_s <= 0 or (isinstance(problem, ApiError) and problem.retry_after_s):
             await asyncio.sleep(delay_s)
             return
         self._hurry.clear()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay_s):
                 await self._hurry.wait()
-        except TimeoutError:
-            pass
 
     async def _watch(self) -> None:
         """Apply changes from `_version` on, until the server ends the stream."""

@@ -16,7 +16,7 @@ from lab.cluster import Cluster, now, wait
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import api_ip
 from lab.node import METRICS_PORT, NodeProcess
-from lab.scene import LEASE_S, NO_GAP_S, SILENT_S, TAKE_OVER_S
+from lab.scene import LEASE_S, NO_GAP_S, RENEW_S, SILENT_S, TAKE_OVER_S
 
 VIP, OTHER = "10.10.0.200", "10.10.0.201"
 VIP6 = "fd00:10::200"
@@ -165,6 +165,19 @@ def test_h23_a_watch_that_fails_for_good_withdraws_nothing(cluster: Cluster, emb
             cluster.wait_bound(OTHER, timeout_s=10)
             assert prober.report(VIP).longest_silence_s < NO_GAP_S
         print(f"{code}: made good {now() - healed:.2f} s after the watch worked again")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [403, 410, 500])
+def test_a_node_that_was_refused_follows_the_others_as_soon_as_it_is_heard(cluster: Cluster, embedded: EmbeddedApi, code: int) -> None:
+    """Its watches had come to wait for seconds, and what it does not see meanwhile lengthens the next take-over."""
+    node = cluster.nodes["n1"]
+    embedded.set_faults(client=api_ip("n1"), status={"code": code}, drop_watches=True)
+    time.sleep(RENEW_S + 5.0)
+    before = len(node.logs())
+    embedded.set_faults(client=api_ip("n1"), status=None)
+    opened = lambda: sum(line.get("msg") == "watch open again" for line in node.logs()[before:]) == 4  # noqa: E731
+    assert wait(opened, "its four watches are open again", timeout_s=20) < 2.0
 
 
 @pytest.mark.slow

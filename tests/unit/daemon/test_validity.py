@@ -25,18 +25,18 @@ def test_an_outage_is_said_once_for_all_leases_and_heard_of_at_the_first_answer(
     assert heard == ["heard"]
 
 
-def test_a_refusal_concerns_one_lease_and_is_said_once_until_it_ends(caplog):
+def test_a_refusal_concerns_one_lease_is_said_once_until_it_ends_and_its_end_is_heard_of(caplog):
     heard = []
     reach = Reach(lambda: heard.append("heard"))
     with caplog.at_level(logging.INFO):
         for _ in range(5):
             reach.outcome(error(403), lease="a")
             reach.outcome(None, lease="b")
-        assert [record.lease for record in caplog.records] == ["a"]
+        assert ([record.lease for record in caplog.records], heard) == (["a"], [])
         reach.outcome(None, lease="a")
+        assert heard == ["heard"]
         reach.outcome(error(403), lease="a")
         assert len(caplog.records) == 2
-    assert heard == []
 
 
 def test_r4_every_lease_can_tell_that_the_machine_was_suspended_since_it_looked():

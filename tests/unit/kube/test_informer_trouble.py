@@ -109,9 +109,14 @@ async def test_retry_after_is_obeyed(tmp_path):
         assert server.seen[1].at - server.seen[0].at >= 0.05
 
 
-async def test_a_pause_is_cut_short_when_the_server_is_heard_elsewhere(tmp_path):
+@pytest.mark.parametrize(
+    "trouble",
+    [[hang_up] * 2, [answer(403)] * 2, [answer(410, GONE)] * 2, [answer(500)] * 2, [Feed(event("ERROR", GONE)).end() for _ in range(2)]],
+    ids=["hang-up", "403", "410", "500", "410 in the stream"],
+)
+async def test_a_pause_is_cut_short_when_the_server_is_heard_elsewhere(tmp_path, trouble):
     timing = msgspec.structs.replace(QUICK, backoff_min_s=60.0, backoff_max_s=60.0)
-    async with informing(tmp_path, hang_up, hang_up, initial(5), timing=timing) as (server, informer, _):
+    async with informing(tmp_path, *trouble, initial(5), timing=timing) as (server, informer, _):
         # A GET on a fresh connection is not sent again by aiohttp, so each hang-up is one failure.
         while not informer.synced:
             informer.retry_now()
