@@ -77,11 +77,19 @@ MUTANTS = (
     ),
     Mutant(
         "K5",
-        "what a former daemon left may answer before it is adopted",
+        "what a former daemon left may answer before it is removed",
         "kvip/kernel/switch.py",
         "places = {vip: Place(SILENT, nic) for vip, nic in vips.items()}\n        hooked",
         "places = {vip: Place(self._groups[0], nic) for vip, nic in vips.items()}\n        hooked",
         ("tests/netns/test_switch_wire.py", "-k", "k5"),
+    ),
+    Mutant(
+        "K5",
+        "what a former daemon left stays bound, silent by the rules alone",
+        "kvip/daemon/executor.py",
+        "problems = self._binding.remove(found)\n        left = [address for address in self._binding.dump()",
+        'problems = [""] * len(found)\n        left = [address for address in self._binding.dump()',
+        ("tests/scenario/test_left_behind.py", "-k", "k5"),
     ),
     Mutant(
         "K7",

@@ -104,8 +104,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Is it let through by the switch?"""
     guarded: bool = False
     """Does the switch know it at all?"""
-    waiting: bool = False
-    """Not permitted now, but it was this node's before the start, and nobody else's since: what is silent may stay bound."""
     unprobed: bool = False
     """True: to be asked for on the segment before it is bound for the first time."""
     contested: bool = False
@@ -155,7 +153,7 @@ def _plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: i
         if not wanted.admitted and wanted.contested:
             actions.append(LetGo(vip=wanted.vip, address=right.address, reason=TAKEN))
         elif not wanted.admitted and wanted.unprobed:
-            # Silent since a former daemon bound it: who held it meanwhile may have been no kvip, and may answer still.
+            # Silent, though it is bound: who held it meanwhile may have been no kvip, and may answer still.
             actions.append(Probe(vip=wanted.vip, link=wanted.link))
         elif not wanted.admitted and wanted.secured:
             actions.append(Adopt(vip=wanted.vip, link=wanted.link))
@@ -179,7 +177,7 @@ def _withdrawal(wanted: Wanted) -> str | None:
     if wanted.known and not wanted.claimed:
         return "no claimant"
     if not wanted.permitted:
-        return "" if wanted.waiting and not wanted.admitted else "no permit"
+        return "no permit"
     if not wanted.known or wanted.eligible is None:
         return ""
     if wanted.exposed:

@@ -94,19 +94,19 @@ async def _run(settings: Settings) -> None:
     ):
         parts = Parts(settings, clock=clock, addresses=addresses, dumps=dumps, switch=switch, ports=ports)
         parts.facts.links.update((link.index, link) for link in await read_all_links())
-        found, removed = parts.executor.silence(nics=[])
+        found = parts.executor.clear(nics=[])
         if ports is None:
             _remove_service_rules()
         choice, nic = await find_nic(settings)
         parts.facts.links.update((link.index, link) for link in await read_all_links())
         if nic and not parts.guard.covers(nic):
-            parts.executor.silence(nics=[nic])
+            parts.executor.clear(nics=[nic])
         async with AsyncExitStack() as stack:
             stack.callback(parts.executor.fence)
             connections = [await stack.enter_async_context(await connect(kubeconfig=settings.kubeconfig or None)) for _ in range(2)]
             lease_api, api = (Api(connection, on_request=_count_request) for connection in connections)
             assemble(parts, lease_api=lease_api, api=api, api_host=connections[0].host, nic=choice)
-            parts.remember(found, removed=removed)
+            parts.remember(found)
             with on_sigusr1(parts):
                 await Life(parts).serve()
 

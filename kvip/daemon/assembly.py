@@ -225,7 +225,6 @@ def _assemble_reconcile(parts: Parts) -> None:
         outcome=parts.outcome,
         asking=parts.disputes.probing,
         permit=parts.permit,
-        waiting=parts.wires.waiting,
         on_refused=parts.wires.refused,
         on_duplicate=parts.disputes.duplicate,
         dad=settings.ipv6_dad,

@@ -258,22 +258,26 @@ class Executor:
         found, seen = self._binding.marked()
         return [address for address in found if chosen(address.ip)], seen
 
-    def silence(self, nics: Iterable[str]) -> tuple[list[Address], bool]:
-        """At start: nothing that is marked answers any more. Returns what was found, and whether it was removed.
+    def clear(self, nics: Iterable[str]) -> list[Address]:
+        """At start: what is marked is silent in the switch, then removed. Returns what was found.
 
-        The switch silences it, so that what is still ours can be adopted; without a switch it is removed.
+        A node without a permit needs no address, and one that only the rules keep silent would answer when someone flushes them.
         Raises NetlinkError or SwitchError: a daemon that does not know what is bound, or cannot silence it, must not start.
         """
         found = [address for address in self._binding.dump() if address.marked]
-        places = self._places(found)
-        self._guard.install([*nics, *places.values()], places)
-        if not self._guard.weak:
-            return found, False
-        self._binding.remove(found)
-        left = [address.ip for address in self._binding.dump() if address.marked]
+        self._guard.install([*nics, *self._places(found).values()], self._places(found))
+        problems = self._binding.remove(found)
+        left = [address for address in self._binding.dump() if address.marked] if found else []
+        self._guard.remove({address.ip for address in found} - {address.ip for address in left})
         if left:
-            raise NetlinkError(errno.EBUSY, "remove at start", ", ".join(left))
-        return found, True
+            why = "; ".join(sorted({problem for problem in problems if problem}))
+            if self._guard.weak:
+                raise NetlinkError(errno.EBUSY, "remove at start", f"{', '.join(address.ip for address in left)} ({why})")
+            log.error(
+                "addresses of a former daemon cannot be removed; silent until they can",
+                extra={"vips": [address.ip for address in left], "reason": why},
+            )
+        return found
 
     def _admit(self, part: Sequence[TakeOrAdopt], epoch: int) -> tuple[list[TakeOrAdopt], list[Done]]:
         """Those that are permitted, let through by the switch; and the others with the reason."""

@@ -38,7 +38,6 @@ class Outcome:
         self._ending_at: dict[Vip, float] = {}
         self._conflicts: set[Vip] = set()
         self._left_over: dict[Vip, tuple[Claimant, ...]] = {}
-        self._removed_at_start = False
 
     def asked(self, vip: Vip, at: float) -> None:
         """A change that asks for this VIP was read; the time to its first frame counts from here."""
@@ -103,8 +102,6 @@ class Outcome:
         self._bound_at.clear()
         self._asked_at.clear()
         self._ending_at.clear()
-        if not self._removed_at_start:
-            self._left_over.clear()
         self._conflicts.clear()
 
     def confirmed(self, done: Done) -> bool:
@@ -123,7 +120,6 @@ class Outcome:
                 return True
             self._bound_at[vip] = self._clock.now()
         if isinstance(action, diff.Adopt):
-            self._left_over.pop(vip, None)
             log.info("vip adopted", extra={"vip": vip, "nic": action.link.name})
             self._chronicle.note("adopted", vip, detail=action.link.name)
         elif isinstance(action, diff.Take):
@@ -146,10 +142,6 @@ class Outcome:
         self._asked_at.pop(vip, None)
         self._stopped(vip)
         former = self._desire.claiming.former_claimants(vip)
-        left_over = self._left_over.pop(vip, None)
-        if left_over is not None and action.reason == "no claimant":
-            self._swept(vip, left_over)
-            return
         if action.reason == "no claimant" and not former:
             metrics.swept_total.inc()
             log.warning("a marked address without an owner was removed", extra={"vip": vip})
@@ -185,16 +177,12 @@ class Outcome:
         """Planned without finding a conflict."""
         self._conflicts.discard(vip)
 
-    def found_at_start(self, left: Mapping[Vip, tuple[Claimant, ...]], *, removed: bool) -> None:
-        """Addresses of a former daemon, with their claimants by the journal; removed already, or silent until adopted or swept."""
-        self._left_over = dict(left)
-        self._removed_at_start = removed
+    def found_at_start(self, found: Mapping[Vip, tuple[Claimant, ...]]) -> None:
+        """Addresses of a former daemon that were removed, with their claimants by the journal."""
+        self._left_over = dict(found)
 
     def report_left_over(self) -> None:
         """Once every Service has been read: what was removed at start and nobody asks for was swept."""
-        if not self._removed_at_start:
-            return
-        self._removed_at_start = False
         for vip, former in self._left_over.items():
             if not self._desire.ledger.claimants(vip):
                 self._swept(vip, former)

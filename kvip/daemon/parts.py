@@ -91,7 +91,6 @@ class Parts:
         self.settings = settings
         self.clock = clock
         self.ports = ports
-        self.started_at = clock.now()
         self.renewed_at: float | None = None
         """When a renewal of a lease last counted."""
         self.heartbeats = Heartbeats(clock)
@@ -140,16 +139,15 @@ class Parts:
         """Until when this node may bind and announce the VIP; None = it may not."""
         return self.elector.permit(vip) if self.elector is not None else None
 
-    def remember(self, found: list[Address], *, removed: bool) -> None:
-        """What the journal of a former daemon says about the marked addresses that were found at start."""
+    def remember(self, found: list[Address]) -> None:
+        """What the journal of a former daemon says about the marked addresses that were found, and removed, at start."""
         journal = journals.load(Path(self.settings.state_dir))
         if not journals.is_predecessors(journal, node=self.settings.node_name):
             journal = None
         claims = journal.claims if journal is not None else {}
         if found:
-            message = "addresses of a former daemon removed at start" if removed else "addresses of a former daemon silenced at start"
-            log.warning(message, extra={"vips": [address.ip for address in found]})
-        self.outcome.found_at_start({address.ip: claims.get(address.ip, ()) for address in found}, removed=removed)
+            log.warning("addresses of a former daemon removed at start", extra={"vips": [address.ip for address in found]})
+        self.outcome.found_at_start({address.ip: claims.get(address.ip, ()) for address in found})
         self.desire.remember(claims)
         self.strays.remember(claims)
         if journal is not None:

@@ -25,7 +25,6 @@ from kvip.daemon.outcome import Outcome
 RETRY_S = 1.0
 DOUBT_RETRY_S = 0.02
 """A dump, which ends the doubt, takes some milliseconds."""
-WAITING_RETRY_S = 0.25
 LONGEST_RETRY_S = 60.0
 REFUSED_AFTER = 3
 """Failures in a row after which this node leaves a VIP to others (PROTOCOL T5)."""
@@ -81,14 +80,13 @@ class Turn:
         outcome: Outcome,
         asking: Asking,
         permit: Callable[[Vip], float | None],
-        waiting: Callable[[Vip], bool],
         on_refused: Callable[[Vip, str], None],
         on_duplicate: Callable[[Vip], None],
         dad: bool,
         nics: Nics,
         lifetime_s: Callable[[], int],
     ) -> None:
-        """`waiting`: a VIP that this node may hold again soon; `on_refused`: binding failed too often, and how. `on_duplicate`: the kernel
+        """`on_refused`: binding failed too often, and how. `on_duplicate`: the kernel
         found another host with it. `dad`: the kernel looks for duplicates of an IPv6 address at its first bind."""
         self._clock = clock
         self._desire = desire
@@ -99,7 +97,6 @@ class Turn:
         self._outcome = outcome
         self._asking = asking
         self._permit = permit
-        self._waiting = waiting
         self._on_refused = on_refused
         self._on_duplicate = on_duplicate
         self._dad = dad
@@ -121,7 +118,7 @@ class Turn:
         probes: dict[Link, list[Vip]] = {}
         for vip, marked_at in dirty.items():
             conflict: Address | None = None
-            actions = self._plan(vip, again)
+            actions = self._plan(vip)
             ends = any(isinstance(action, diff.LetGo) and not action.keeps for action in actions)
             self._outcome.ending(vip, marked_at if ends else None)
             if not actions and not self._facts.is_marked(vip):
@@ -174,14 +171,10 @@ class Turn:
             if number % SLICE == 0:
                 await asyncio.sleep(0)
 
-    def _plan(self, vip: Vip, again: Again) -> tuple[diff.Action, ...]:
+    def _plan(self, vip: Vip) -> tuple[diff.Action, ...]:
         permitted = self._permit(vip) is not None
-        waiting = not permitted and self._waiting(vip)
         bound, placed = self._facts.bound(vip), self._nics.placed(vip)
         link = self._nics.link(vip, placed)
-        if waiting and bound:
-            # Nothing tells when it turns out that another node has it.
-            again.at(vip, self._clock.now() + WAITING_RETRY_S)
         if link is not None:
             self._asking.look(vip, link)
         wanted = self._desire.wanted(
@@ -192,7 +185,6 @@ class Turn:
             announced=self._executor.announces(vip),
             admitted=self._guard.admitted(vip),
             guarded=self._guard.guards(vip),
-            waiting=waiting,
             unprobed=link is not None and self._asking.unprobed(vip, link),
             contested=self._asking.contested(vip),
             dad=self._dad and is_ipv6(vip) and self._asking.first(vip),

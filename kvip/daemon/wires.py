@@ -107,14 +107,6 @@ class DaemonWires:
             return None
         return self._parts.elector is not None and self._parts.elector.elsewhere(vip)
 
-    def waiting(self, vip: Vip) -> bool:
-        """A VIP found at start may become this node's again until others would have taken it."""
-        return (
-            self._parts.clock.now() - self._parts.started_at < self._parts.settings.lease_duration_s
-            and self._parts.elector is not None
-            and not self._parts.elector.elsewhere(vip)
-        )
-
     def check_rules(self) -> None:
         """Someone may have changed the switch's rules."""
         problem = self._parts.guard.check()

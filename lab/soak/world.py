@@ -176,9 +176,7 @@ class World:
                 case "freeze":
                     own_s = forever_s if fault.ended_s is None else fault.ended_s + HEARD_S
                 case "cut" | "api_down" | "stall":
-                    # A daemon that starts without the API server keeps what it found, silent, until it knows what is asked for (I5).
-                    lasting_s = forever_s if self._started_into(fault, node) else fault.began_s + RENEW_S + SLACK_S
-                    own_s = lasting_s if fault.ended_s is None else fault.ended_s + RESYNC_S
+                    own_s = fault.began_s + RENEW_S + SLACK_S if fault.ended_s is None else fault.ended_s + RESYNC_S
                 case "swallow" | "compact":
                     own_s = math.inf if fault.ended_s is None else fault.ended_s + RESYNC_S
                 case "term":
@@ -188,14 +186,6 @@ class World:
             if fault.began_s <= deadline_s:
                 deadline_s = max(deadline_s, own_s)
         return deadline_s
-
-    def _started_into(self, fault: Fault, node: str) -> bool:
-        """Was the node's daemon started while this fault lasted, or too shortly before it to have read anything?"""
-        since_s = fault.began_s - SWEEP_S
-        return any(
-            start.kind in ("kill", "term") and start.hits(node) and start.ended_s is not None and start.ended_s > since_s
-            for start in self.recent(since_s)
-        )
 
     def _touching(self, node: str, since_s: float) -> list[Fault]:
         found = [fault for fault in self.recent(since_s - RESYNC_S - LEASE_S) if fault.hits(node)]

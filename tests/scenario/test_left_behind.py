@@ -29,6 +29,29 @@ def test_h3_deleted_while_the_daemon_is_dead_is_swept_within_2_s_of_its_restart(
     wait(lambda: bool(cluster.events(uid, "VIPSwept")), "the Event names the sweep", timeout_s=5)
 
 
+def test_k5_what_a_killed_daemon_left_is_off_the_nic_before_anyone_can_flush_the_rules(cluster: Cluster) -> None:
+    """Restarted while the API server hangs, the node has no permit: rules alone would not keep an address silent that is still bound."""
+    cluster.create("web", VIP)
+    cluster.wait_bound(VIP)
+    holder = cluster.holder_of(VIP)
+    mac = cluster.lan.mac(holder.node)
+    with cluster.judging(VIP) as prober:
+        cluster.api.stall(True)
+        try:
+            holder.kill9()
+            runs = len(holder.logs())
+            holder.start()
+            wait(lambda: any(line.get("msg") == "kvip started" for line in holder.logs()[runs:]), "it runs again", timeout_s=3)
+            prober.clear()
+            for _ in range(10):
+                cluster.flush_rules(holder.node)
+                time.sleep(0.1)
+            assert [answer.at_s for answer in prober.answers(VIP) if answer.mac == mac] == []
+        finally:
+            cluster.api.stall(False)
+        assert prober.wait_answer(VIP, timeout_s=2 * LEASE_S) is not None
+
+
 def test_h2_after_kill_9_of_the_holder_another_takes_over_and_the_restarted_one_has_nothing(cluster: Cluster) -> None:
     vips = [f"10.10.0.{n}" for n in range(210, 230)]
     for n, vip in enumerate(vips):

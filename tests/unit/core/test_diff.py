@@ -11,7 +11,7 @@ from kvip.core.model import host_prefix
 from tests.unit.core.planning import LIFETIME_S, LINKS, VIPS, act, bound
 
 # Few draws of many values each: what a draw costs is most of what an example does.
-NAMES = ("known", "claimed", "permitted", "announced", "admitted", "guarded", "waiting", "unprobed", "contested")
+NAMES = ("known", "claimed", "permitted", "announced", "admitted", "guarded", "unprobed", "contested")
 SWITCHES = st.integers(0, 2 ** len(NAMES) - 1)
 INDICES = st.sampled_from([each for size in range(4) for each in combinations((2, 3, 4), size)])
 PLACES = st.sampled_from(
@@ -112,7 +112,7 @@ def test_unknown_desire_withdraws_nothing_while_permitted(case):
 @given(cases())
 def test_without_a_permit_everything_marked_is_let_go_of_whatever_is_known(case):
     wanted, there = case
-    actions = [a for a in act(msgspec.structs.replace(wanted, permitted=False, waiting=False), there) if not isinstance(a, Hush)]
+    actions = [a for a in act(msgspec.structs.replace(wanted, permitted=False), there) if not isinstance(a, Hush)]
     assert [a.address for a in actions] == [b.address for b in there if b.address.marked]
     assert all(isinstance(a, LetGo) for a in actions)
 
@@ -135,9 +135,8 @@ def test_one_step_converges(case):
     assert {b for b in after if not b.address.marked} == {b for b in there if not b.address.marked}
     mine = [b for b in after if b.address.marked]
     decided = wanted.known and wanted.eligible is not None
-    stays = wanted.waiting and not wanted.admitted and not (wanted.known and not wanted.claimed)
     if (
-        (not wanted.permitted and not stays)
+        not wanted.permitted
         or (wanted.permitted and decided and not (wanted.claimed and wanted.eligible))
         or (wanted.known and not wanted.claimed)
     ):

@@ -82,11 +82,11 @@ def test_what_lost_its_mark_is_no_longer_announced():
 SILENT = msgspec.structs.replace(WANTED, announced=False, admitted=False)
 
 
-def test_what_a_former_daemon_left_is_adopted_once_it_is_ours_again():
+def test_what_is_bound_and_silent_is_adopted_when_it_is_ours():
     assert act(SILENT, (bound(VIPS[0]),)) == (Adopt(vip=VIPS[0], link=LINKS[0]),)
 
 
-def test_g1_what_a_former_daemon_left_is_adopted_only_when_nobody_else_has_it():
+def test_g1_what_is_bound_and_silent_is_adopted_only_when_nobody_else_has_it():
     """A holder that was no kvip may have had it since, and been killed: its kernel answers still."""
     asked = msgspec.structs.replace(SILENT, unprobed=True)
     assert act(asked, (bound(VIPS[0]),)) == (Probe(vip=VIPS[0], link=LINKS[0]),)
@@ -96,19 +96,9 @@ def test_g1_what_a_former_daemon_left_is_adopted_only_when_nobody_else_has_it():
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_i5_a_silent_address_stays_while_it_may_yet_be_ours(known):
-    wanted = msgspec.structs.replace(SILENT, permitted=False, waiting=True, known=known)
-    assert act(wanted, (bound(VIPS[0]),)) == ()
-    (gone,) = act(msgspec.structs.replace(wanted, waiting=False), (bound(VIPS[0]),))
+def test_k5_a_silent_address_goes_when_there_is_no_permit(known):
+    (gone,) = act(msgspec.structs.replace(SILENT, permitted=False, known=known), (bound(VIPS[0]),))
     assert gone.reason == "no permit"
-    (gone,) = act(msgspec.structs.replace(wanted, admitted=True), (bound(VIPS[0]),))
-    assert gone.reason == "no permit"
-
-
-def test_a_silent_address_that_nobody_claims_goes_without_a_permit_to_wait_for():
-    wanted = msgspec.structs.replace(SILENT, permitted=False, waiting=True, claimed=False)
-    (gone,) = act(wanted, (bound(VIPS[0]),))
-    assert gone.reason == "no claimant"
 
 
 def test_an_address_of_no_known_holder_is_probed_before_it_is_bound():

@@ -58,7 +58,6 @@ class Rooms:
         self.log = []
         self.dad = dad
         self.clock = ManualClock()
-        self.started_at = self.clock.now()
         self.settings = SimpleNamespace(lease_duration_s=5.0)
         self.heartbeats = Heartbeats(self.clock)
         self.facts = Facts()
@@ -215,7 +214,6 @@ class Rooms:
             outcome=self.outcome,
             asking=self.asking,
             permit=lambda vip: self.elector.permit(vip),
-            waiting=self.wires.waiting,
             on_refused=lambda vip, _: self.log.append(("refused", vip)),
             on_duplicate=self._on_duplicate,
             dad=self.dad,

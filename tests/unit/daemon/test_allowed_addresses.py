@@ -7,7 +7,7 @@ import pytest
 from kvip.core.addresses import parse_networks
 from kvip.daemon.publisher import LATE_WRITE_S, SPEAKER_S
 from kvip.daemon.rounds import PERIOD_S
-from tests.unit.daemon.fake_ports import OTHER, VIP, WEB, marked, service, unmarked
+from tests.unit.daemon.fake_ports import OTHER, VIP, WEB, service, unmarked
 from tests.unit.daemon.house import House
 
 NARROW = {"allowed": parse_networks(["192.0.2.8/32"])}
@@ -44,8 +44,7 @@ def test_what_a_former_daemon_held_outside_the_list_is_let_go_of_and_leaves_the_
     before.read(service(VIP))
     claims = {VIP: tuple(before.ledger.claimants(VIP).values())}
     house = House(**NARROW)
-    house.know(marked(VIP))
-    house.outcome.found_at_start(claims, removed=False)
+    house.outcome.found_at_start(claims)
     house.desire.remember(claims)
 
     house.apply(service(VIP, shows=[VIP]))

@@ -161,8 +161,8 @@ def test_a_vip_that_goes_to_another_node_is_told_with_its_services(house):
 
 
 def test_what_a_former_daemon_left(house):
-    house.outcome.found_at_start({VIP: (Claimant(uid="u", service=WEB),)}, removed=False)
-    house.outcome.confirmed(Done(action=LetGo(vip=VIP, address=marked(), reason="no claimant")))
+    house.outcome.found_at_start({VIP: (Claimant(uid="u", service=WEB),)})
+    house.outcome.report_left_over()
     house.outcome.confirmed(Done(action=LetGo(vip=OTHER, address=marked(OTHER), reason="no claimant")))
     house.read(service(VIP))
     house.know(marked())

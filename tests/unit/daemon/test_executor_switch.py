@@ -15,12 +15,28 @@ def bench():
     return Bench()
 
 
-def test_k5_at_start_what_is_marked_is_silenced_and_stays(bench):
+@pytest.mark.parametrize("weak", [False, True])
+def test_k5_at_start_what_is_marked_is_silenced_and_then_removed(weak):
+    bench = Bench(weak=weak)
+    theirs = unmarked(Vip("192.0.2.9"))
     bench.facts.links[LINK.index] = LINK
-    bench.kernel.put(marked(), unmarked(Vip("192.0.2.9")))
-    assert bench.executor.silence(nics=["eth0"]) == ([marked()], False)
+    bench.kernel.put(marked(), theirs)
+    assert bench.executor.clear(nics=["eth0"]) == [marked()]
+    done = [entry for entry in bench.log if entry[0] != "dump"]
+    assert done == ([("delete", VIP)] if weak else [("install", VIP), ("delete", VIP), ("out", VIP)])
+    assert list(bench.kernel.table.values()) == [theirs]
+
+
+def test_k5_what_the_kernel_keeps_at_start_stays_silent(bench, caplog):
+    bench.facts.links[LINK.index] = LINK
+    bench.kernel.put(marked())
+    bench.kernel.refuse[VIP] = errno.EPERM
+    assert bench.executor.clear(nics=["eth0"]) == [marked()]
     assert ("install", VIP) in bench.log
-    assert len(bench.kernel.table) == 2
+    assert ("out", VIP) not in bench.log
+    (record,) = [record for record in caplog.records if "cannot be removed" in record.getMessage()]
+    assert record.vips == [VIP]
+    assert record.reason
 
 
 async def test_a_switch_that_refuses_means_nothing_is_bound_or_announced(bench):
@@ -85,23 +101,15 @@ async def test_k7_rules_that_someone_removed_are_put_back_silent_first_then_arme
     assert bench.log == [("install", VIP), ("admit", VIP), ("arm", 1004.0)]
 
 
-def test_without_a_switch_start_removes_every_marked_address_and_says_which():
-    bench = Bench(weak=True)
-    theirs = unmarked(Vip("192.0.2.9"))
-    bench.kernel.put(marked(), theirs)
-    assert bench.executor.silence(nics=["eth0"]) == ([marked()], True)
-    assert list(bench.kernel.table.values()) == [theirs]
-
-
 def test_without_a_switch_start_fails_when_the_kernel_keeps_an_address_or_gives_no_dump():
     bench = Bench(weak=True)
     bench.kernel.put(marked())
     bench.kernel.refuse[VIP] = errno.EPERM
     with pytest.raises(NetlinkError, match=r"192\.0\.2\.7"):
-        bench.executor.silence(nics=["eth0"])
+        bench.executor.clear(nics=["eth0"])
     bench.kernel.dump_broken = NetlinkError(errno.EINTR, "dump", "addresses")
     with pytest.raises(NetlinkError):
-        bench.executor.silence(nics=["eth0"])
+        bench.executor.clear(nics=["eth0"])
 
 
 async def test_a_vip_moves_to_another_group_without_a_frame_or_an_address_changed(bench):

@@ -160,40 +160,32 @@ def test_i3_a_marked_address_that_never_had_an_owner_is_counted_as_swept(house):
 # -- what a former daemon left -----------------------------------------------------------------------------------------
 
 
-def left_behind(house, *vips, removed=False):
-    """A former daemon's addresses with their claimants by its journal."""
+def left_behind(house, *vips):
+    """A former daemon's addresses, removed at start, with their claimants by its journal."""
     former = House()
     former.read(service(*vips, uid="uid-9"))
-    house.outcome.found_at_start({vip: tuple(former.ledger.claimants(vip).values()) for vip in vips}, removed=removed)
+    house.outcome.found_at_start({vip: tuple(former.ledger.claimants(vip).values()) for vip in vips})
 
 
 def test_an_address_left_behind_whose_service_is_gone_is_swept_with_its_former_owners_name(house, caplog):
     swept = Counted(metrics.swept_total)
     left_behind(house, VIP)
-    let_go(house)
+    house.outcome.report_left_over()
     assert house.events.told() == [("VIPSwept", "uid-9")]
     assert swept() == 1
     (record,) = [record for record in caplog.records if "swept" in record.getMessage()]
     assert (record.vip, record.services, record.uids) == (VIP, [WEB], ["uid-9"])
 
 
-def test_an_address_left_behind_that_is_adopted_is_an_ordinary_one_from_then_on(house):
-    left_behind(house, VIP)
-    house.read(service(VIP, uid="uid-9"))
-    house.know(marked())
-    assert house.outcome.confirmed(Done(action=Adopt(vip=VIP, link=ETH0)))
-    gone(house)
-    let_go(house)
-    assert house.events.told() == [("VIPReleased", "uid-9")]
-
-
-def test_an_address_left_behind_that_a_fence_removed_and_was_taken_again_is_an_ordinary_one(house):
+@pytest.mark.parametrize("fenced", [False, True])
+def test_an_address_left_behind_that_is_taken_again_is_an_ordinary_one_from_then_on(house, fenced):
     swept = Counted(metrics.swept_total)
     left_behind(house, VIP)
-    house.know(marked())
-    house.executor.fence()
-    house.outcome.withdrawn()
+    if fenced:
+        house.executor.fence()
+        house.outcome.withdrawn()
     house.read(service(VIP, uid="uid-9"))
+    house.outcome.report_left_over()
     taken(house)
     gone(house)
     let_go(house)
@@ -201,27 +193,14 @@ def test_an_address_left_behind_that_a_fence_removed_and_was_taken_again_is_an_o
     assert swept() == 0
 
 
-def test_an_address_left_behind_that_another_node_holds_now_was_not_swept(house):
-    swept = Counted(metrics.swept_total)
-    left_behind(house, VIP)
-    let_go(house, reason="no permit")
-    assert (house.events.posted, swept()) == ([], 0)
-
-
 def test_what_was_removed_at_start_is_swept_once_every_service_was_read_unless_asked_for(house):
     swept = Counted(metrics.swept_total)
-    left_behind(house, VIP, OTHER, removed=True)
+    left_behind(house, VIP, OTHER)
     house.read(service(OTHER, key=API, uid="uid-2"))
     house.outcome.report_left_over()
     house.outcome.report_left_over()
     assert house.events.told() == [("VIPSwept", "uid-9")]
     assert swept() == 1
-
-
-def test_what_is_only_silent_since_the_start_is_not_reported_as_removed(house):
-    left_behind(house, VIP)
-    house.outcome.report_left_over()
-    assert house.events.posted == []
 
 
 # -- conflicts on this node --------------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ def test_k7_a_loop_that_starts_again_looks_at_the_rules(house):
 
 
 def test_what_a_former_daemon_left_is_reported_only_after_every_service_was_read(house):
-    house.outcome.found_at_start({Vip("10.0.2.1"): (), VIP: ()}, removed=True)
+    house.outcome.found_at_start({Vip("10.0.2.1"): (), VIP: ()})
     swept = metrics.swept_total._value.get()
     house.desire.read_through(False)
     house.apply(*many_services(600))

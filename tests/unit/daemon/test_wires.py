@@ -64,10 +64,9 @@ async def test_a_fence_whose_withdrawal_fails_still_forgets_and_has_everything_r
     assert house.kernel.dumps == 1
 
 
-def test_before_there_is_an_election_nothing_is_said_or_waited_for(house):
+def test_before_there_is_an_election_nothing_is_said(house):
     house.elector = None
     assert not house.wires.speaks("uid-1")
-    assert not house.wires.waiting(VIP)
     house.wires.demand_changed([VIP])
     house.wires.lease_changed("kube-system/svcs")
     house.wires.leases_complete()
@@ -174,14 +173,3 @@ def test_a_node_has_every_service_looked_at_only_when_its_addresses_changed(hous
     house.nodes.store["n2"] = node("n2", "192.0.2.20")
     house.wires.node_changed("n2")
     assert house.marks == ["all services"]
-
-
-# -- after a start -----------------------------------------------------------------------------------------------------
-
-
-def test_what_was_found_at_start_may_become_this_nodes_again_until_others_could_have_taken_it(house):
-    assert house.wires.waiting(VIP)
-    house.elector.held_elsewhere = {OTHER}
-    assert not house.wires.waiting(OTHER)
-    house.clock.advance(house.settings.lease_duration_s)
-    assert not house.wires.waiting(VIP)
