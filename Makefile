@@ -99,8 +99,8 @@ image-lab: ## the same on a base that debootstrap makes, with buildah, for the s
 helm: ## build helm into ~/.cache/kvip, for the chart's tests (once, about 4 minutes)
 	@lab/assets/build.sh helm
 
-test-deploy: image-lab helm $(READY) ## the image as a node, the chart and the kustomize base, on the real API server
-	$(RUN) -m pytest tests/scenario/test_image.py tests/scenario/test_deploy.py tests/scenario/test_missing_rights.py tests/scenario/test_manifests.py --api=real --slow -rP
+test-deploy: image-lab helm $(READY) ## the quick start as it is typed, the image as a node, the chart and the kustomize base, on the real API server
+	$(RUN) -m pytest $(patsubst %,tests/scenario/test_%.py,quick_start image deploy missing_rights manifests) --api=real --slow -rP
 
 manifests: $(READY) ## write what kvip determines of deploy/
 	@$(BIN)/python -m lab.manifests

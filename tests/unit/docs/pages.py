@@ -44,6 +44,12 @@ def blocks(page: Path) -> list[str]:
     return _FENCED.findall(page.read_text())
 
 
+def section_code(page: Path, heading: str) -> str:
+    """The first fenced code under a heading."""
+    _, _, rest = page.read_text().partition(f"\n## {heading}\n")
+    return _FENCED.findall(rest.partition("\n## ")[0])[0]
+
+
 def code(page: Path) -> list[str]:
     """Every piece of code: inline, and line by line."""
     return [*spans(page), *(line for block in blocks(page) for line in block.splitlines())]

@@ -7,7 +7,7 @@ import pytest
 from kvip.options import OPTIONS
 from lab.rollout import HAND_OVER_S
 from lab.scene import TAKE_OVER_S
-from tests.unit.docs.pages import DOCS, README, WRITTEN, blocks
+from tests.unit.docs.pages import DOCS, README, WRITTEN, blocks, section_code
 
 DEFAULTS = {option.name: f"{option.default:g}" for option in OPTIONS if option.kind == "number"}
 
@@ -39,6 +39,13 @@ def test_what_is_said_of_the_soak_is_what_its_report_has():
         assert f"{violations} violation" in flowing(page)
         assert f"{two_s} s with two answers" in flowing(page)
         assert f"{left} leftovers" in flowing(page)
+
+
+def test_the_quick_start_has_as_many_commands_as_it_says_and_the_readme_the_same_ones():
+    page = DOCS / "quickstart.md"
+    commands = section_code(page, "With Helm").splitlines()
+    assert f"\nquick start: {len(commands)} commands; " in page.read_text()
+    assert [command for command in section_code(README, "Run it").splitlines() if command not in commands] == []
 
 
 def test_bounds_of_operating_are_those_of_the_scenarios():
