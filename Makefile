@@ -105,13 +105,16 @@ test-deploy: image-lab helm $(READY) ## the quick start as it is typed, the imag
 manifests: $(READY) ## write what kvip determines of deploy/
 	@$(BIN)/python -m lab.manifests
 
-$(VENV)/.site: $(READY)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[docs]'
+# Apart from the environment that the tests run in.
+$(VENV)/site/.ready: pyproject.toml constraints.txt | preflight
+	@$(PYTHON) -m venv $(VENV)/site
+	@$(VENV)/site/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		$$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
 	@touch $@
 
-site: $(VENV)/.site ## the documents as a site, in build/site
+site: $(VENV)/site/.ready ## the documents as a site, in build/site
 	rm -rf build/site
-	$(BIN)/zensical build --config-file mkdocs.yml --clean --strict
+	$(VENV)/site/bin/zensical build --config-file mkdocs.yml --clean --strict
 	cp -r deploy build/site/
 	@echo '<!doctype html><meta charset="utf-8"><title>kvip</title><meta http-equiv="refresh" content="0; url=docs/index.html">' > build/site/index.html
 
