@@ -50,8 +50,8 @@ class Kubelets:
             thread.join(30)
             for node in self.nodes.values():
                 node.close()
-        if self._failure is not None:
-            raise LabError(f"kubelets: {self._failure}") from self._failure
+            if self._failure is not None:
+                raise LabError(f"kubelets: {self._failure}") from self._failure
 
     def _work(self) -> None:
         try:
