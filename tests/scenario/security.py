@@ -79,7 +79,7 @@ def pod_on(cluster: Cluster, node: str) -> Iterator[NetNamespace]:
         here.ip_batch([f"link add cni0 type veth peer name eth0 netns {pod.path}", "addr add 10.20.0.1/24 dev cni0", "link set cni0 up"])
         pod.ip_batch(["addr add 10.20.0.2/24 dev eth0", "link set eth0 up", "route add default via 10.20.0.1"])
         try:
-            # A new veth's queue is opened by the kernel's link watch, which rests for up to a second between two rounds (net/core/link_watch.c).
+            # A new veth is opened by the kernel's link watch, which rests for up to a second between two rounds (net/core/link_watch.c).
             wait(lambda: reaches(pod, "10.20.0.1", 9), "the pod reaches its node", timeout_s=5)
             yield pod
         finally:
