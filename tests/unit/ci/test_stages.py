@@ -106,9 +106,3 @@ def test_a_run_that_fails_ends_what_runs_beside(run, tmp_path):
     while process.exists() and time.monotonic() < until:  # killed, and not yet taken leave of by its new parent
         time.sleep(0.02)
     assert not process.exists()
-
-
-def test_every_part_of_the_test_command_is_a_stage():
-    (parts,) = re.findall(r"^test: (.*?) ##", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    stages = re.findall(r"^stage (\S+) make \1$", (ROOT / ".ci/run").read_text() + (ROOT / ".ci/beside").read_text(), re.MULTILINE)
-    assert set(parts.split()) <= set(stages)
