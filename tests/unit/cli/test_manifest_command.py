@@ -1,7 +1,6 @@
 """`kvip manifest`: settings become the environment of a Pod that may do what it needs and nothing more."""
 
 import pytest
-import yaml
 
 from kvip.cli import manifest
 from kvip.cli.main import main as command
@@ -9,6 +8,7 @@ from kvip.config import load
 from kvip.core.rights import EVERYWHERE, Rule, rules_for
 from kvip.options import OPTIONS
 from kvip.settings import Settings
+from lab.shipped import objects_of
 
 SAMPLES = {"text": "eth7", "switch": "true", "number": "2", "integer": "100"}
 OVERRIDES = {
@@ -22,7 +22,7 @@ def printed(capsys, *argv):
     assert command(["manifest", *argv]) == 0
     text = capsys.readouterr().out
     assert "&id" not in text, "anchors are for machines"
-    return list(yaml.safe_load_all(text))
+    return objects_of(text)
 
 
 def container(item):

@@ -9,6 +9,7 @@ from kvip.options import OPTIONS
 from lab.helm import NO_HELM, find_helm, helm, template
 from lab.manifests import CHART, DEPLOY, NOT_IN_CHART
 from lab.netns import LabError
+from lab.shipped import objects_of
 
 rendered = pytest.mark.skipif(find_helm() is None, reason=NO_HELM)
 
@@ -66,12 +67,12 @@ def from_kvip(capsys, namespace, settings):
     objects = []
     for kind in ("rbac", "daemonset"):
         assert main(["manifest", kind, *flags, *([f"--namespace={namespace}"] if namespace != "kube-system" else [])]) == 0
-        objects += yaml.safe_load_all(capsys.readouterr().out)
+        objects += objects_of(capsys.readouterr().out)
     return by_place(objects)
 
 
 def from_chart(namespace="kube-system", **values):
-    return by_place(item for item in yaml.safe_load_all(template(values, namespace=namespace)) if item)
+    return by_place(objects_of(template(values, namespace=namespace)))
 
 
 @rendered

@@ -243,13 +243,17 @@ async def test_an_answer_that_is_read_to_its_end_late_ends_no_server(path):
             answer = b"x" * size
             served.task = asyncio.create_task(readers.serve(path, state=served.state, explanation=lambda _, answer=answer: answer))
             await asyncio.sleep(0.05)
-            reader, writer = await asyncio.open_unix_connection(path, limit=1)
-            writer.write(b"GET /explain?service=default/web HTTP/1.1\r\nHost: x\r\n\r\n")
-            await asyncio.sleep(0.05)
-            async with asyncio.timeout(5):
-                assert len(await reader.read()) > size
-            writer.close()
-            await writer.wait_closed()
+            with socket.socket(socket.AF_UNIX) as late:
+                late.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(late, path)
+                await loop.sock_sendall(late, b"GET /explain?service=default/web HTTP/1.1\r\nHost: x\r\n\r\n")
+                await asyncio.sleep(0.05)
+                got = 0
+                async with asyncio.timeout(5):
+                    while chunk := await loop.sock_recv(late, 1 << 20):
+                        got += len(chunk)
+                assert got > size
             await asyncio.sleep(0.05)
             assert not served.task.done(), size
             served.task.cancel()

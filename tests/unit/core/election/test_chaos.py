@@ -49,9 +49,12 @@ TestCluster.settings = settings(
 
 
 def test_some_stories():
-    for seed in (2, 3):
+    for seed in (2, 3, 7):
         chaos.run_seed(seed)
 
 
 def test_the_same_seed_tells_the_same_story():
-    assert len({chaos.run_seed(seed) for seed in (7, 7)}) == 1
+    """Of seeds whose clusters take another time each until every VIP is held: the shortest time there is would say nothing."""
+    told = [(chaos.run_seed(seed), chaos.run_seed(seed)) for seed in (0, 2)]
+    assert all(first == second > chaos.NOTICED_S for first, second in told)
+    assert told[0] != told[1]
