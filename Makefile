@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 RUN    := unshare -n -m $(BIN)/python
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check unit netns scenario soak soak-short upgrade test-real faults-real faults docs mutants page transcripts assets bench bench-all wheels helm image image-lab test-deploy manifests site clean preflight
+.PHONY: help demo test check unit properties netns scenario soak soak-short upgrade test-real faults-real faults docs mutants page transcripts assets bench bench-all wheels helm image image-lab test-deploy manifests site clean preflight
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,10 +36,13 @@ docs: $(READY) ## everything under docs/ that is generated, but for measurements
 	$(BIN)/python -c 'from kvip.metric_reference import *; print(metrics_markdown(), end="")' > docs/metrics.md
 	$(RUN) -m lab.doctor > docs/doctor.md
 
-unit: export PYTHONDONTWRITEBYTECODE =
-unit: export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/pycache
+unit properties: export PYTHONDONTWRITEBYTECODE =
+unit properties: export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/pycache
 unit: $(READY) ## the pure parts, no root; what is compiled is kept for the next run, whatever the shell says
 	$(BIN)/python -m pytest tests/unit -n logical -p no:benchmark
+
+properties: $(READY) ## what holds for any input and any order of events, with four times the examples of the unit ring
+	$(BIN)/python -m pytest tests/unit -n logical -p no:benchmark -m hypothesis --hypothesis-profile=all
 
 netns: $(READY) ## the kernel and the wire, in a namespace of their own
 	$(RUN) -m pytest tests/netns

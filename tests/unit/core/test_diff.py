@@ -75,7 +75,7 @@ def apply(there, actions):
     return tuple(places.values())
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(deadline=None, database=None)
 @given(cases())
 def test_nothing_is_taken_without_permit_claim_and_knowledge(case):
     wanted, there = case
@@ -92,14 +92,14 @@ def test_nothing_is_taken_without_permit_claim_and_knowledge(case):
         assert all(b.address.marked for b in there)
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(deadline=None, database=None)
 @given(cases())
 def test_an_unmarked_address_is_never_let_go_of(case):
     wanted, there = case
     assert all(action.address.marked for action in act(wanted, there) if isinstance(action, LetGo))
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(deadline=None, database=None)
 @given(cases())
 def test_unknown_desire_withdraws_nothing_while_permitted(case):
     wanted, there = case
@@ -108,7 +108,7 @@ def test_unknown_desire_withdraws_nothing_while_permitted(case):
     assert actions == ((Hush(vip=wanted.vip),) if (wanted.announced or wanted.guarded) and not held else ())
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(deadline=None, database=None)
 @given(cases())
 def test_without_a_permit_everything_marked_is_let_go_of_whatever_is_known(case):
     wanted, there = case
@@ -122,7 +122,7 @@ def unborn(wanted):
     return wanted.unprobed or wanted.contested
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=3 * settings.default.max_examples, deadline=None, database=None)
 @given(cases())
 def test_one_step_converges(case):
     wanted, there = case
@@ -145,7 +145,7 @@ def test_one_step_converges(case):
         assert [(b.address.index, b.address.prefix_len, b.address.flags) for b in mine] == [(wanted.link.index, host_prefix(wanted.vip), 0)]
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(deadline=None, database=None)
 @given(cases())
 def test_let_gos_come_first(case):
     kinds = [isinstance(action, LetGo) for action in act(*case)]

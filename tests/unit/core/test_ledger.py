@@ -78,7 +78,9 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
 
 TestLedgerAgainstModel = LedgerAgainstModel.TestCase
-TestLedgerAgainstModel.settings = settings(max_examples=60, stateful_step_count=25, deadline=None, database=None)
+TestLedgerAgainstModel.settings = settings(
+    max_examples=settings.default.max_examples * 3 // 5, stateful_step_count=25, deadline=None, database=None
+)
 
 
 def test_a_shared_vip_stays_claimed_until_the_second_service_goes():

@@ -19,7 +19,7 @@ def test_without_refresh_there_is_no_fifth_round():
     assert round_due(50.0, 4, refresh_s=0.0, jitter=0.0) is None
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(deadline=None, database=None)
 @given(jitter=st.floats(0, 1, exclude_max=True), number=st.integers(4, 50), refresh_s=st.floats(1, 600))
 def test_refreshes_come_each_interval_the_first_after_half_to_the_whole_of_it(jitter, number, refresh_s):
     first = round_due(0.0, 4, refresh_s=refresh_s, jitter=jitter)
@@ -58,7 +58,7 @@ def test_a_clock_that_steps_back_takes_no_token_away():
     assert bucket.available(4.0) == 10
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(deadline=None, database=None)
 @given(st.lists(st.tuples(st.floats(0, 2), st.integers(0, 100)), max_size=30))
 def test_never_more_than_burst_plus_rate_leaves(steps):
     bucket, now, spent = TokenBucket(rate_pps=50.0, burst=20, now=0.0), 0.0, 0

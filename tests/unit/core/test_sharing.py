@@ -96,7 +96,7 @@ ASKS = st.tuples(
 )
 
 
-@settings(max_examples=80)
+@settings(max_examples=settings.default.max_examples * 4 // 5)
 @given(st.lists(ASKS, max_size=12), st.integers())
 def test_whatever_the_order_of_events_the_outcome_is_that_of_the_last_wishes(asks, seed):
     """As after a restart, when they are read in any order."""

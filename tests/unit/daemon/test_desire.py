@@ -95,7 +95,7 @@ def test_a_service_that_is_known_by_its_claim_alone_is_read_too(house):
 LIVES = st.lists(st.tuples(st.sampled_from([WEB, API]), st.sampled_from([None, 1, 2, 3]), st.sets(st.sampled_from([VIP, OTHER, THIRD]))))
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings.default.max_examples * 3 // 5)
 @given(LIVES)
 def test_after_any_life_the_ledger_is_what_the_existing_services_ask_for(lives):
     house = House()

@@ -217,4 +217,4 @@ class Cluster(RuleBasedStateMachine):
 
 
 TestCluster = Cluster.TestCase
-TestCluster.settings = settings(max_examples=150, stateful_step_count=25, deadline=None, database=None)
+TestCluster.settings = settings(max_examples=settings.default.max_examples * 3 // 2, stateful_step_count=25, deadline=None, database=None)
