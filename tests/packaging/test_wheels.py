@@ -77,6 +77,7 @@ def test_the_wheel_is_of_the_stable_abi_and_works_where_it_is_installed(built: P
     assert f"kvip-{__version__}-cp311-abi3-linux_" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
+        assert archive.read("kvip/observe/page.html") == (ROOT / "kvip" / "observe" / "page.html").read_bytes()
     assert {"kvip/_arp.abi3.so", "kvip/_rtnl.abi3.so"} <= set(names)
     assert not [name for name in names if not name.startswith(("kvip/", "kvip-"))], "the wheel has what is not kvip's"
     assert smoke(environment(tmp_path / "venv", wheel)) == ("kvip._arp", "kvip._rtnl")

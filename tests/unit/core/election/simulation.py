@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections import Counter
 
 from kvip.core.election import claims
 from kvip.core.election.placement import ALIKE
@@ -145,4 +146,6 @@ class World:
         return [node.name for node in self.nodes if vip in node.acts()]
 
     def all_held(self):
-        return all(len(self.holders(vip)) == 1 for vip in self.vips if any(vip in node.asked & node.able for node in self.nodes))
+        wanted = set().union(*(node.asked & node.able for node in self.nodes))
+        holders = Counter(itertools.chain.from_iterable(node.acts() for node in self.nodes))
+        return all(holders[vip] == 1 for vip in self.vips if vip in wanted)

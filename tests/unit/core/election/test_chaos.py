@@ -44,7 +44,12 @@ class Cluster(RuleBasedStateMachine):
 
 TestCluster = Cluster.TestCase
 TestCluster.settings = settings(
-    derandomize=True, database=None, max_examples=7, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+    derandomize=True,
+    database=None,
+    max_examples=settings.default.max_examples // 8,
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 
 
