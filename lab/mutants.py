@@ -60,6 +60,8 @@ def run(mutant: Mutant, sound: set[tuple[str, ...]]) -> str:
         source = tree / mutant.file
         text = source.read_text(encoding="utf-8")
         command = ["unshare", "-n", "-m", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *mutant.tests]
+        if mutant.tests[0].startswith("tests/unit"):
+            command.append("--hypothesis-profile=all")
         if mutant.tests not in sound:
             whole = _pytest(command, tree)
             if whole.returncode:
