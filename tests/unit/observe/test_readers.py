@@ -26,8 +26,9 @@ def path(tmp_path):
 class Served:
     """A server beside the test; its documents say how often they were asked for."""
 
-    def __init__(self, path):
+    def __init__(self, path, *, answer=b""):
         self.path = path
+        self.answer = answer
         self.asked = 0
 
     async def state(self):
@@ -35,7 +36,7 @@ class Served:
         return json.dumps({"asked": self.asked}).encode()
 
     def explanation(self, service):
-        return json.dumps({"service": service}).encode()
+        return self.answer or json.dumps({"service": service}).encode()
 
     async def __aenter__(self):
         self.task = asyncio.create_task(readers.serve(self.path, state=self.state, explanation=self.explanation))
@@ -236,25 +237,21 @@ def test_whatever_a_reader_sends_the_next_one_is_answered(path, monkeypatch, cap
 
 async def test_an_answer_that_is_read_to_its_end_late_ends_no_server(path):
     """Of some size, what the kernel does not take at once is no reason to wait: the connection is closed with the rest still to go out."""
-    async with Served(path) as served:
-        served.task.cancel()
-        await asyncio.gather(served.task, return_exceptions=True)
-        for size in range(100 << 10, 500 << 10, 40 << 10):
-            answer = b"x" * size
-            served.task = asyncio.create_task(readers.serve(path, state=served.state, explanation=lambda _, answer=answer: answer))
+    await asyncio.gather(*(_read_late(f"{path}.{size}", size) for size in range(100 << 10, 500 << 10, 40 << 10)))
+
+
+async def _read_late(path, size):
+    async with Served(path, answer=b"x" * size) as served:
+        with socket.socket(socket.AF_UNIX) as late:
+            late.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(late, path)
+            await loop.sock_sendall(late, b"GET /explain?service=default/web HTTP/1.1\r\nHost: x\r\n\r\n")
             await asyncio.sleep(0.05)
-            with socket.socket(socket.AF_UNIX) as late:
-                late.setblocking(False)
-                loop = asyncio.get_running_loop()
-                await loop.sock_connect(late, path)
-                await loop.sock_sendall(late, b"GET /explain?service=default/web HTTP/1.1\r\nHost: x\r\n\r\n")
-                await asyncio.sleep(0.05)
-                got = 0
-                async with asyncio.timeout(5):
-                    while chunk := await loop.sock_recv(late, 1 << 20):
-                        got += len(chunk)
-                assert got > size
-            await asyncio.sleep(0.05)
-            assert not served.task.done(), size
-            served.task.cancel()
-            await asyncio.gather(served.task, return_exceptions=True)
+            got = 0
+            async with asyncio.timeout(5):
+                while chunk := await loop.sock_recv(late, 1 << 20):
+                    got += len(chunk)
+            assert got > size
+        await asyncio.sleep(0.05)
+        assert not served.task.done(), size
