@@ -45,7 +45,7 @@ properties: $(READY) ## what holds for any input and any order of events, with f
 	$(BIN)/python -m pytest tests/unit -n logical -p no:benchmark -m hypothesis --hypothesis-profile=all
 
 netns: $(READY) ## the kernel and the wire, in a namespace of their own
-	$(RUN) -m pytest tests/netns
+	$(RUN) -m pytest tests/netns -n 2 --dist loadfile -p no:benchmark
 
 scenario: $(READY) ## daemons as processes on a LAN, embedded API server
 	$(RUN) -m pytest tests/scenario $(FLAGS)

@@ -40,6 +40,11 @@ def _check(result: int, what: str) -> None:
         raise OSError(errno, f"{what}: {os.strerror(errno)}")
 
 
+def leave_namespace() -> None:
+    """Move the calling thread, and what it starts from here on, to a new network namespace. `OSError` (EPERM) without the right."""
+    _check(_libc.unshare(CLONE_NEWNET), "unshare")
+
+
 def _in_thread(function: Callable[[], T], *, what: str, timeout_s: float) -> T:
     """Run `function` in a thread of its own and hand its result or its exception back."""
     results: list[T] = []
@@ -73,7 +78,7 @@ class NetNamespace:
         """A new, empty namespace. `OSError` (EPERM) where the process has no right to make one."""
 
         def make() -> int:
-            _check(_libc.unshare(CLONE_NEWNET), f"unshare for {name}")
+            leave_namespace()
             return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
         return cls(name, _in_thread(make, what=name, timeout_s=10.0))

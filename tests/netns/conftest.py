@@ -1,5 +1,6 @@
 """Fixtures for tests that change a network namespace: they must run as root in one of their own."""
 
+import contextlib
 import os
 import re
 import socket
@@ -11,7 +12,12 @@ from itertools import count
 import pytest
 
 from kvip.kernel.switch import Switch
+from lab.netns import leave_namespace
 from tests.netns.switch_lab import StoppingClock
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before anything opens a socket, in the thread that the tests run in
+    with contextlib.suppress(PermissionError):  # `own_namespace` says what to do
+        leave_namespace()
 
 # NICs that some kernels put into every new namespace (net.core.fb_tunnels_only_for_init_net = 0).
 FALLBACK = re.compile(r"(tunl|gre|gretap|erspan|ip_vti|ip6_vti|sit|ip6tnl|ip6gre)0")
@@ -47,6 +53,12 @@ def own_namespace() -> None:
     if AT_START:
         pytest.fail(f"this network namespace has NICs already ({', '.join(AT_START)}), it is somebody's; {HOW}")
     ip("link", "set", "lo", "up")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_lock(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """iptables does not run while another holds its lock: /run/xtables.lock, whatever the network namespace (iptables(8))."""
+    os.environ["XTABLES_LOCKFILE"] = str(tmp_path_factory.mktemp("iptables") / "xtables.lock")
 
 
 @pytest.fixture
