@@ -65,8 +65,8 @@ class Wires(Protocol):
     def regrouped(self, vip: Vip) -> str:
         """A VIP that is held hangs on another lease group now, already armed. Returns "" or why it must be withdrawn."""
 
-    def heard(self) -> None:
-        """The API server answers again after an outage."""
+    def heard(self, back: bool) -> None:
+        """The API server answers again after an outage (`back`), or a Lease that was refused is granted."""
 
 
 class Elector(Protocol):
