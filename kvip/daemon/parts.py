@@ -151,7 +151,7 @@ class Parts:
         self.desire.remember(claims)
         self.strays.remember(claims)
         if journal is not None:
-            self.elected().trust_predecessor(journal.incarnation)
+            self.elected().trust_predecessor(journal.incarnation, lately=bool(found))
 
     def elected(self) -> Elector:
         """The elector, once `assemble` made it."""
