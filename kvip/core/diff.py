@@ -41,7 +41,7 @@ class Take(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Adopt(msgspec.Struct, frozen=True, kw_only=True):
-    """The VIP is bound as it should be, but silent: a former daemon left it. Let it through, then announce it."""
+    """The VIP is bound as it should be, but silent: it was adopted by hand, or could not be removed. Let it through, then announce it."""
 
     vip: Vip
     link: Link

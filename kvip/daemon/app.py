@@ -1,6 +1,6 @@
 """Runs the daemon from start to stop.
 
-Start: lock of the network namespace -> silence what a former daemon left -> NIC -> API -> journal.
+Start: lock of the network namespace -> silence and remove what a former daemon left -> NIC -> API -> journal.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class Bystander:
     def demand_changed(self, vips: Iterable[Vip]) -> None:
         """No demand matters."""
 
-    def trust_predecessor(self, incarnation: Incarnation) -> None:
+    def trust_predecessor(self, incarnation: Incarnation, *, lately: bool) -> None:
         """Its VIPs are the members' now."""
 
     async def run(self) -> None:

@@ -162,9 +162,9 @@ class ClaimsLoop:
         self._learn(claims.refused(self._state, frozenset({vip}), now=self._clock.now()))
         log.warning("the VIP could not be bound here; left to other nodes for a while", extra={"vip": vip})
 
-    def trust_predecessor(self, incarnation: Incarnation) -> None:
+    def trust_predecessor(self, incarnation: Incarnation, *, lately: bool) -> None:
         """A former daemon of this node, known dead (PROTOCOL R7)."""
-        self._learn(claims.trust(self._state, incarnation))
+        self._learn(claims.trust(self._state, incarnation, lately=lately))
 
     def lease_changed(self, key: str, lease: Lease | None) -> None:
         """The watch delivered a Lease; None = it is gone."""

@@ -72,7 +72,7 @@ class Disputes:
             had=self._had,
             succeeds=lambda vip: elector().succeeds(vip),
             home=facts.home,
-            claimed=lambda vip: bool(desire.ledger.claimants(vip)),
+            claimed=lambda vip: not desire.known or bool(desire.ledger.claimants(vip)),
             clock=clock,
             on_answer=look_at,
         )

@@ -65,8 +65,8 @@ class Wires(Protocol):
     def regrouped(self, vip: Vip) -> str:
         """A VIP that is held hangs on another lease group now, already armed. Returns "" or why it must be withdrawn."""
 
-    def heard(self) -> None:
-        """The API server answers again after an outage."""
+    def heard(self, back: bool) -> None:
+        """The API server answers again after an outage (`back`), or a Lease that was refused is granted."""
 
 
 class Elector(Protocol):
@@ -136,8 +136,9 @@ class Elector(Protocol):
     def demand_changed(self, vips: Iterable[Vip]) -> None:
         """What `Demand` says of these VIPs may have changed."""
 
-    def trust_predecessor(self, incarnation: Incarnation) -> None:
-        """A former daemon of this node, known dead: the lock is held, and boot-id and incarnation match the journal (PROTOCOL R7)."""
+    def trust_predecessor(self, incarnation: Incarnation, *, lately: bool) -> None:
+        """A former daemon of this node, known dead: the lock is held, and boot-id and incarnation match the journal (PROTOCOL R7).
+        `lately`: addresses that it bound were there still at the start: it is dead for their lifetime at most."""
 
     async def run(self) -> None:
         """Elect and renew until cancelled."""

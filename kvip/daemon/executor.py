@@ -264,11 +264,20 @@ class Executor:
         A node without a permit needs no address, and one that only the rules keep silent would answer when someone flushes them.
         Raises NetlinkError or SwitchError: a daemon that does not know what is bound, or cannot silence it, must not start.
         """
-        found = [address for address in self._binding.dump() if address.marked]
-        self._guard.install([*nics, *self._places(found).values()], self._places(found))
-        problems = self._binding.remove(found)
-        left = [address for address in self._binding.dump() if address.marked] if found else []
-        self._guard.remove({address.ip for address in found} - {address.ip for address in left})
+        found = self._left_behind()
+        places = self._places(found)
+        problems: list[str] = []
+        try:
+            self._guard.install([*nics, *places.values()], places)
+        finally:
+            # What cannot be silenced must not stay either. Read again: one may have lost the mark while the rules were loaded.
+            if found:
+                problems = self._binding.remove(self._left_behind())
+        left = self._left_behind() if found else []
+        gone = {address.ip for address in found} - {address.ip for address in left}
+        self._guard.remove(gone)
+        if gone:
+            log.warning("addresses of a former daemon removed at start", extra={"vips": sorted(gone)})
         if left:
             why = "; ".join(sorted({problem for problem in problems if problem}))
             if self._guard.weak:
@@ -278,6 +287,9 @@ class Executor:
                 extra={"vips": [address.ip for address in left], "reason": why},
             )
         return found
+
+    def _left_behind(self) -> list[Address]:
+        return [address for address in self._binding.dump() if address.marked]
 
     def _admit(self, part: Sequence[TakeOrAdopt], epoch: int) -> tuple[list[TakeOrAdopt], list[Done]]:
         """Those that are permitted, let through by the switch; and the others with the reason."""

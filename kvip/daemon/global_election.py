@@ -155,7 +155,7 @@ class GlobalElection:
     def leases_synced(self) -> None:
         """Nothing hangs on it: each decision to take reads the Lease itself."""
 
-    def trust_predecessor(self, incarnation: Incarnation) -> None:
+    def trust_predecessor(self, incarnation: Incarnation, *, lately: bool) -> None:
         """A former daemon of this node, known dead (PROTOCOL R7)."""
         self._loop.trust_predecessor(incarnation)
 

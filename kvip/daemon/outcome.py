@@ -142,6 +142,9 @@ class Outcome:
         self._asked_at.pop(vip, None)
         self._stopped(vip)
         former = self._desire.claiming.former_claimants(vip)
+        if action.reason == "no claimant" and vip in self._left_over:
+            self._swept(vip, self._left_over.pop(vip))
+            return
         if action.reason == "no claimant" and not former:
             metrics.swept_total.inc()
             log.warning("a marked address without an owner was removed", extra={"vip": vip})
@@ -178,15 +181,17 @@ class Outcome:
         self._conflicts.discard(vip)
 
     def found_at_start(self, found: Mapping[Vip, tuple[Claimant, ...]]) -> None:
-        """Addresses of a former daemon that were removed, with their claimants by the journal."""
+        """Addresses of a former daemon, removed at start where the kernel let them, with their claimants by the journal."""
         self._left_over = dict(found)
 
     def report_left_over(self) -> None:
-        """Once every Service has been read: what was removed at start and nobody asks for was swept."""
-        for vip, former in self._left_over.items():
-            if not self._desire.ledger.claimants(vip):
-                self._swept(vip, former)
-        self._left_over = {}
+        """Once every Service has been read: what was removed and nobody asks for was swept; what the kernel kept is not yet."""
+        for vip, former in list(self._left_over.items()):
+            claimed = bool(self._desire.ledger.claimants(vip))
+            if claimed or not self._facts.is_marked(vip):
+                del self._left_over[vip]
+                if not claimed:
+                    self._swept(vip, former)
 
     def _swept(self, vip: Vip, former: tuple[Claimant, ...]) -> None:
         metrics.swept_total.inc()

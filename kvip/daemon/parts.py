@@ -140,18 +140,18 @@ class Parts:
         return self.elector.permit(vip) if self.elector is not None else None
 
     def remember(self, found: list[Address]) -> None:
-        """What the journal of a former daemon says about the marked addresses that were found, and removed, at start."""
+        """What the journal of a former daemon says about the marked addresses that were found at start."""
         journal = journals.load(Path(self.settings.state_dir))
         if not journals.is_predecessors(journal, node=self.settings.node_name):
             journal = None
         claims = journal.claims if journal is not None else {}
-        if found:
-            log.warning("addresses of a former daemon removed at start", extra={"vips": [address.ip for address in found]})
         self.outcome.found_at_start({address.ip: claims.get(address.ip, ()) for address in found})
+        links = self.facts.links
+        self.disputes.probing.remember({address.ip: links[address.index].name for address in found if address.index in links})
         self.desire.remember(claims)
         self.strays.remember(claims)
         if journal is not None:
-            self.elected().trust_predecessor(journal.incarnation)
+            self.elected().trust_predecessor(journal.incarnation, lately=bool(found))
 
     def elected(self) -> Elector:
         """The elector, once `assemble` made it."""

@@ -201,7 +201,7 @@ class PerServiceElection:
         self._synced = True
         self._wake.set()
 
-    def trust_predecessor(self, incarnation: Incarnation) -> None:
+    def trust_predecessor(self, incarnation: Incarnation, *, lately: bool) -> None:
         """A former daemon of this node, known dead (PROTOCOL R7): what it held by any Lease is free at once."""
         self._former = incarnation
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -54,7 +54,8 @@ class Probing:
         on_answer: Callable[[Iterable[Vip]], None],
     ) -> None:
         """`watch` None: probing is switched off. `had`: is a kvip known to have held the VIP; `succeeds`: who held it and was no kvip, see
-        `Elector`; `home`: the NIC on which it is bound here now; `claimed`: does a Service ask for it still?"""
+        `Elector`; `home`: the NIC on which it is bound here now; `claimed`: does a Service ask for it still, or is
+        that not known?"""
         self._watch = watch
         self._had = had
         self._succeeds = succeeds
@@ -70,6 +71,10 @@ class Probing:
         """By VIP that nobody asks for any more: when it was bound here last, while that may not be the end of it."""
         self._pending: set[Vip] = set()
         self._batches: asyncio.Queue[tuple[list[Vip], Link, bool]] = asyncio.Queue()
+
+    def remember(self, nics: Mapping[Vip, str]) -> None:
+        """On which NIC a former daemon of this node had these VIPs."""
+        self._last.update(nics)
 
     def look(self, vip: Vip, link: Link) -> None:
         """Take in where the VIP is bound now, and that it is to go to this NIC. To be called before each plan."""

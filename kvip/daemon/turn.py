@@ -191,7 +191,7 @@ class Turn:
             secured=self._firewall.secured(vip),
             exposed=self._firewall.exposed(vip),
         )
-        if not wanted.claimed:
+        if wanted.known and not wanted.claimed:
             self._failures.pop(vip, None)
             self._asking.forget(vip)
         return diff.plan(wanted, bound, now=self._clock.now(), lifetime_s=self._lifetime_s())

@@ -63,7 +63,8 @@ class Progress:
 class Reach:
     """Does the API server answer about the Leases? Said once each time that changes."""
 
-    def __init__(self, on_heard: Callable[[], None]) -> None:
+    def __init__(self, on_heard: Callable[[bool], None]) -> None:
+        """`on_heard`: the API server answers again (True), or a Lease that was refused is granted (False)."""
         self._on_heard = on_heard
         self._answers = True
         self._refused: set[str] = set()
@@ -77,7 +78,7 @@ class Reach:
         self.note(ok or status != 0, lease=lease, reason=reason)
         if ok and lease in self._refused:
             self._refused.remove(lease)
-            self._on_heard()
+            self._on_heard(False)
         elif not ok and status and lease not in self._refused:
             self._refused.add(lease)
             log.warning("a request about a Lease is refused; trying again", extra={"lease": lease, "reason": reason})
@@ -89,7 +90,7 @@ class Reach:
         self._answers = answers
         if answers:
             log.info("the API server answers about the Leases again", extra={"lease": lease})
-            self._on_heard()
+            self._on_heard(True)
         else:
             log.warning("a Lease cannot be read or written; trying again", extra={"lease": lease, "reason": reason})
 
@@ -97,8 +98,8 @@ class Reach:
 class Footing:
     """What every Lease of one daemon stands on: that the machine was not suspended, that the daemon can act, that the API answers."""
 
-    def __init__(self, clock: Clock, heartbeats: Heartbeats, *, on_heard: Callable[[], None] = lambda: None) -> None:
-        """`on_heard`: the API server answers again."""
+    def __init__(self, clock: Clock, heartbeats: Heartbeats, *, on_heard: Callable[[bool], None] = lambda _: None) -> None:
+        """`on_heard`: see `Reach`."""
         self.clock = clock
         self.heartbeats = heartbeats
         self.progress = Progress(heartbeats)

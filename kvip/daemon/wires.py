@@ -80,10 +80,11 @@ class DaemonWires:
                 self._parts.reconcile.on_service(claimant.service)
         return problem
 
-    def heard(self) -> None:
-        """The API server answers again after an outage."""
+    def heard(self, back: bool) -> None:
+        """The API server answers again after an outage (`back`), or a Lease that was refused is granted."""
         self._parts.caches.retry_now()
-        self._parts.chronicle.note("api-back")
+        if back:
+            self._parts.chronicle.note("api-back")
 
     # -- between the other parts -----------------------------------------------------------------------------------------------
 

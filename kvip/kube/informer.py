@@ -80,6 +80,7 @@ class Informer(Generic[T]):
         self._lost = False
         self._failures = 0
         self._hurry = asyncio.Event()
+        self._hurried_at = float("-inf")
         self._opened_at: float | None = None
         self._unreachable = False
         self._scope: asyncio.Timeout | None = None
@@ -95,7 +96,7 @@ class Informer(Generic[T]):
             self._scope.reschedule(asyncio.get_running_loop().time())
 
     def retry_now(self) -> None:
-        """Cut a pause short, unless the server asked for it (Retry-After): it was just heard elsewhere."""
+        """Cut a pause short, unless the server asked for it (Retry-After): it was just heard elsewhere. Not again within `hurry_s`."""
         self._hurry.set()
 
     async def run(self) -> None:
@@ -133,6 +134,7 @@ class Informer(Generic[T]):
         return await self._watch()
 
     async def _pause(self, problem: KvipError | None) -> None:
+        loop = asyncio.get_running_loop()
         unreachable = isinstance(problem, ApiError) and not problem.status
         if unreachable != self._unreachable:
             # A server that is heard again after an outage, if only to say 410, is asked soon, however long the outage was.
@@ -159,6 +161,8 @@ class Informer(Generic[T]):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay_s):
                 await self._hurry.wait()
+                await asyncio.sleep(self._hurried_at + self._timing.hurry_s - loop.time())
+                self._hurried_at = loop.time()
 
     async def _watch(self) -> None:
         """Apply changes from `_version` on, until the server ends the stream."""

@@ -19,6 +19,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     backoff_max_s: float = 10.0
     steady_s: float = 1.0
     """A stream that lasted this long counts as success; a shorter one as a failure, so that no server can cause a busy loop."""
+    hurry_s: float = 1.0
+    """Between two pauses that are cut short: others may be refused and granted in turns while this one is refused for good."""
     retry_after_max_s: float = 30.0
     page_s: float = 15.0
     page_size: int = 500

@@ -77,7 +77,7 @@ def _own(facts: Facts) -> Iterator[Finding]:
             level="problem",
             what=f"{len(marked)} address(es) with kvip's mark, such as {_named(marked[0], facts)}, and no kvip daemon runs here",
             why="They go by themselves when their lifetime is over, and the switch, if it was on, keeps them silent until then.",
-            mend="kvip sweep   # or start kvip, which adopts or sweeps them",
+            mend="kvip sweep   # or start kvip, which removes them",
         )
 
 

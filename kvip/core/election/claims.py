@@ -123,9 +123,10 @@ def fenced(state: State, incarnation: Incarnation) -> State:
     )
 
 
-def trust(state: State, incarnation: Incarnation) -> State:
-    """A predecessor on this node that is known to be dead (PROTOCOL R7)."""
-    return look_again(replace(state, retired=remembering(state, state.retired, incarnation)))
+def trust(state: State, incarnation: Incarnation, *, lately: bool = False) -> State:
+    """A predecessor on this node that is known to be dead (PROTOCOL R7). `lately`: what it bound was still there."""
+    met = remembering(state, state.met, incarnation) if lately else state.met
+    return look_again(replace(state, retired=remembering(state, state.retired, incarnation), met=met))
 
 
 def demanded(state: State, wants: Mapping[Vip, Want], *, now: float) -> State:

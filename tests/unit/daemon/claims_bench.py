@@ -151,7 +151,7 @@ class Hands:
         self.bound.clear()
         self.fences.append((self.clock.now(), reason))
 
-    def heard(self):
+    def heard(self, back):
         pass
 
 

@@ -167,7 +167,7 @@ class Node:
         self.bound.clear()
         self.groups.clear()
 
-    def heard(self):
+    def heard(self, back):
         pass
 
 

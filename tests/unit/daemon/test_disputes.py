@@ -250,3 +250,12 @@ def test_what_is_written_with_the_ownership_counts_and_not_the_status_that_anybo
         assert bench.disputes.probing.unprobed(THIRD, ETH0) is not written
 
     bench.play(story)
+
+
+def test_i5_before_every_service_was_read_it_is_not_forgotten_on_which_nic_a_former_daemon_had_a_vip(bench):
+    bench.house.desire.read_through(False)
+    bench.disputes.probing.remember({THIRD: "eth1"})
+    bench.disputes.probing.tidy()
+    bench.house.read(service(VIP, OTHER, THIRD))
+    bench.disputes.probing.look(THIRD, ETH0)
+    assert bench.disputes.probing.in_doubt(THIRD, ETH0)

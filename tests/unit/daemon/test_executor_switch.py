@@ -6,7 +6,7 @@ import pytest
 
 from kvip.core.diff import Adopt
 from kvip.core.model import Vip
-from kvip.errors import NetlinkError
+from kvip.errors import NetlinkError, SwitchError
 from tests.unit.daemon.executor_bench import LINK, SECOND, VIP, Bench, held, let_go, marked, take, unmarked
 
 
@@ -37,6 +37,39 @@ def test_k5_what_the_kernel_keeps_at_start_stays_silent(bench, caplog):
     (record,) = [record for record in caplog.records if "cannot be removed" in record.getMessage()]
     assert record.vips == [VIP]
     assert record.reason
+
+
+def test_i6_what_lost_the_mark_while_the_rules_were_loaded_is_left_alone_and_answers(bench):
+    bench.facts.links[LINK.index] = LINK
+    bench.kernel.put(marked(), marked(SECOND))
+    load = bench.switch.install
+
+    def install(**what):
+        load(**what)
+        bench.kernel.put(unmarked())  # `ip addr replace` by another program
+
+    bench.switch.install = install
+    bench.executor.clear(nics=["eth0"])
+    assert list(bench.kernel.table.values()) == [unmarked()]
+    assert [vip for what, vip in bench.log if what == "delete"] == [SECOND]
+    assert {vip for what, vip in bench.log if what == "out"} == {VIP, SECOND}
+
+
+def test_what_cannot_be_silenced_at_start_does_not_stay_either(bench):
+    bench.kernel.put(marked())
+    bench.switch.whole = False
+    bench.switch.install = lambda **_: (_ for _ in ()).throw(SwitchError("nft: no memory"))
+    with pytest.raises(SwitchError, match="no memory"):
+        bench.executor.clear(nics=["eth0"])
+    assert not bench.kernel.table
+
+
+def test_i7_at_start_only_what_is_gone_is_called_removed(bench, caplog):
+    bench.kernel.put(marked(), marked(SECOND))
+    bench.kernel.refuse[VIP] = errno.EPERM
+    assert bench.executor.clear(nics=["eth0"]) == [marked(), marked(SECOND)]
+    (record,) = [record for record in caplog.records if "removed at start" in record.getMessage()]
+    assert record.vips == [SECOND]
 
 
 async def test_a_switch_that_refuses_means_nothing_is_bound_or_announced(bench):

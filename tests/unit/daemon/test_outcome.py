@@ -203,6 +203,20 @@ def test_what_was_removed_at_start_is_swept_once_every_service_was_read_unless_a
     assert swept() == 1
 
 
+def test_i7_what_the_kernel_kept_at_start_is_swept_when_it_is_gone_and_counted_once(house):
+    swept = Counted(metrics.swept_total)
+    left_behind(house, VIP)
+    house.know(marked())
+    house.outcome.report_left_over()
+    assert (swept(), house.events.told()) == (0, [])
+    let_go(house, problem="errno 1")
+    assert swept() == 0
+    let_go(house)
+    house.facts.note_gone(marked())
+    house.outcome.report_left_over()
+    assert (swept(), house.events.told()) == (1, [("VIPSwept", "uid-9")])
+
+
 # -- conflicts on this node --------------------------------------------------------------------------------------------
 
 

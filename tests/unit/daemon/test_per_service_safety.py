@@ -62,7 +62,7 @@ def test_r7_what_a_killed_predecessor_held_by_any_lease_is_free_at_once(bench):
         life = "n1_" + "a" * 24
         bench.store.put(WEB, life + "00000007")
         bench.store.put(MAIL, "n1_" + "b" * 32)
-        n1.elector.trust_predecessor(life + "00000000")
+        n1.elector.trust_predecessor(life + "00000000", lately=True)
         n1.need(VIP, WEB)
         n1.need(OTHER, MAIL)
         await asyncio.sleep(0.5)

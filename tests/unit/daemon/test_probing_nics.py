@@ -80,6 +80,14 @@ def test_back_on_the_nic_that_it_left_it_is_asked_for_again(bench):
     bench.play(story)
 
 
+def test_a_vip_that_goes_to_another_nic_than_a_former_daemon_had_it_on_is_asked_for(bench):
+    bench.had = {VIP}
+    bench.probing.remember({VIP: ETH0.name})
+    assert not bench.asks(VIP, ETH0)
+    bench.probing.tidy()
+    assert bench.asks(VIP, ETH1)
+
+
 def test_the_same_nic_that_comes_back_is_the_same_segment(bench):
     bench.had = {VIP}
     bench.homes = {VIP: ETH0}

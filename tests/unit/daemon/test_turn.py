@@ -25,6 +25,15 @@ async def test_a_vip_asked_for_and_permitted_is_taken_and_then_left_alone(house)
     assert (house.again.later, house.again.doubts) == ({}, 0)
 
 
+async def test_what_the_segment_said_is_forgotten_once_it_is_known_that_nobody_asks(house):
+    house.desire.read_through(False)
+    await house.act()
+    assert house.asking.forgotten == []
+    house.desire.read_through(True)
+    await house.act()
+    assert house.asking.forgotten == [VIP]
+
+
 async def test_with_dad_a_first_ipv6_bind_is_tentative_and_announced_only_when_the_kernel_uses_it():
     house = TurnHouse(dad=True)
     house.read(service(VIP6), service(VIP, key=API, uid="uid-2"))

@@ -182,7 +182,15 @@ async def running(*runs: Awaitable[None]):
 
 
 QUICK = Timing(
-    headers_s=0.2, snapshot_s=0.4, page_s=0.2, watch_list_s=0.2, idle_s=5.0, backoff_min_s=0.002, backoff_max_s=0.02, steady_s=0.0
+    headers_s=0.2,
+    snapshot_s=0.4,
+    page_s=0.2,
+    watch_list_s=0.2,
+    idle_s=5.0,
+    backoff_min_s=0.002,
+    backoff_max_s=0.02,
+    hurry_s=0.002,
+    steady_s=0.0,
 )
 PATH = "/api/v1/services"
 GONE = status(410, "Expired", "too old resource version")

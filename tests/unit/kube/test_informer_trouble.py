@@ -109,6 +109,21 @@ async def test_retry_after_is_obeyed(tmp_path):
         assert server.seen[1].at - server.seen[0].at >= 0.05
 
 
+async def test_a_refusal_for_good_is_no_busy_loop_however_often_the_server_is_heard_elsewhere(tmp_path):
+    timing = msgspec.structs.replace(QUICK, backoff_min_s=60.0, backoff_max_s=60.0, hurry_s=0.1)
+    async with informing(tmp_path, timing=timing) as (server, informer, _):
+        server.default = answer(403)
+        await until(lambda: server.seen)
+        ends = asyncio.get_running_loop().time() + 0.55
+        while asyncio.get_running_loop().time() < ends:
+            informer.retry_now()
+            await asyncio.sleep(0.001)
+        gaps = [late.at - early.at for early, late in zip(server.seen, server.seen[1:], strict=False)]
+    assert 3 <= len(server.seen) <= 8
+    # The first is hurried at once.
+    assert all(gap >= 0.09 for gap in gaps[1:])
+
+
 @pytest.mark.parametrize(
     "trouble",
     [[hang_up] * 2, [answer(403)] * 2, [answer(410, GONE)] * 2, [answer(500)] * 2, [Feed(event("ERROR", GONE)).end() for _ in range(2)]],

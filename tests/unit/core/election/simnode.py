@@ -71,8 +71,10 @@ class Node:
     def awake(self):
         return self.world.now >= self.stalled_until
 
-    def boot(self, trusted=None):
-        """The daemon starts: what is marked in the kernel is silenced before anything else. `trusted`: its predecessor, by the journal."""
+    def boot(self, trusted=None, lately=False):
+        """The daemon starts: what is marked in the kernel is removed before anything else.
+
+        `trusted`: its predecessor, by the journal; `lately`: something was marked."""
         self.epoch += 1
         self.bound = set()
         self.busy = False
@@ -83,7 +85,7 @@ class Node:
         options = {"count": self.count, "shared_name": self.shared_name, "rebalance": self.rebalance}
         self.state = claims.start(self.name, self._incarnation(), self.timers, **options)
         if trusted:
-            self.state = claims.trust(self.state, trusted)
+            self.state = claims.trust(self.state, trusted, lately=lately)
         self.watch.forget()
         self.soon()
 

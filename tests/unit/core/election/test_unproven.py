@@ -158,11 +158,12 @@ def test_what_a_holder_held_whom_nobody_saw_alive_is_unproven_for_the_next():
     assert unproven(world) == set()
 
 
-def test_what_is_still_bound_after_a_restart_is_proven():
+@pytest.mark.parametrize("lately", [True, False])
+def test_what_was_still_bound_at_a_restart_and_was_removed_is_proven(lately):
     world, a, _ = settled("a", "b")
-    former, bound = a.state.incarnation, set(a.bound)
+    former = a.state.incarnation
     a.kill()
-    a.boot(trusted=former)
-    a.bound, a.let_go = bound, lambda vip: None
+    world.taken = set(world.vips)
+    a.boot(trusted=former, lately=lately)
     world.until(lambda: set(world.vips) == claims.permits(a.state), limit_s=2.0)
-    assert unproven(world) == set()
+    assert unproven(world) == (set() if lately else set(world.vips))
