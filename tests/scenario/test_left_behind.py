@@ -43,6 +43,9 @@ def test_k5_what_a_killed_daemon_left_is_off_the_nic_before_anyone_can_flush_the
             holder.start()
             wait(lambda: any(line.get("msg") == "kvip started" for line in holder.logs()[runs:]), "it runs again", timeout_s=3)
             prober.clear()
+            assert holder.vips() == []
+            removed = [line["vips"] for line in holder.logs()[runs:] if line.get("msg") == "addresses of a former daemon removed at start"]
+            assert removed == [[VIP]], "by the start itself, not by what came later"
             for _ in range(10):
                 cluster.flush_rules(holder.node)
                 time.sleep(0.1)
