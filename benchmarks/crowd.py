@@ -157,6 +157,15 @@ class Crowd:
             before = written
             time.sleep(1.0)
 
+    def wait_quiet(self, *, limit_s: float) -> None:
+        """Until n1's daemon has posted all its Events, which are paced at 20/s, at most 2,048 of them waiting."""
+        deadline, before = time.monotonic() + limit_s, -1
+        while (posted := sum(count for (_, kind), count in self.requests(self.holder).items() if kind == "events")) != before:
+            if time.monotonic() > deadline:
+                raise LabError(f"Events were still being posted after {limit_s:g} s")
+            before = posted
+            time.sleep(3.0)
+
 
 def cpu_s(pid: int) -> float:
     """CPU seconds that a process has used (proc(5): utime, stime)."""
