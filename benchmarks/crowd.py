@@ -159,11 +159,15 @@ class Crowd:
 
     def wait_quiet(self, *, limit_s: float) -> None:
         """Until n1's daemon has posted all its Events, which are paced at 20/s, at most 2,048 of them waiting."""
-        deadline, before = time.monotonic() + limit_s, -1
-        while (posted := sum(count for (_, kind), count in self.requests(self.holder).items() if kind == "events")) != before:
+
+        def posted() -> float:
+            return sum(value for sample, value in self.holder.metrics().items() if sample.startswith("kvip_events_total{"))
+
+        deadline, before = time.monotonic() + limit_s, -1.0
+        while (now_posted := posted()) != before:
             if time.monotonic() > deadline:
                 raise LabError(f"Events were still being posted after {limit_s:g} s")
-            before = posted
+            before = now_posted
             time.sleep(3.0)
 
 
