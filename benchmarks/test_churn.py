@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.crowd import Crowd, Hand, WatchTap, crowds, vip
+from benchmarks.crowd import Crowd, Hand, WatchTap, cpu_s, crowds, vip
 from benchmarks.figures import Figure, Suite, paired_ratio, percentile
 from lab.cluster import SERVICES, now
 
@@ -62,7 +62,9 @@ def test_create_to_first_frame(benchmark: BenchmarkFixture, suite: Suite, crowd:
         for number in range(KEPT):
             create(number)
         time.sleep(SETTLED_S)
+        used_s = cpu_s(crowd.holder.pid)
         took_s = benchmark.pedantic(lambda: _timed(story), rounds=1)  # type: ignore[no-untyped-call]
+        used_s = cpu_s(crowd.holder.pid) - used_s
         time.sleep(SETTLED_S)
         for number in range(creates, creates + KEPT):
             hand.delete(f"churn{number}")
@@ -91,6 +93,16 @@ def test_create_to_first_frame(benchmark: BenchmarkFixture, suite: Suite, crowd:
             )
         )
         benchmark.extra_info[label] = round(value, 2)
+    suite.add(
+        Figure(
+            name=f"CPU of the daemon, {crowd.count:,} VIPs",
+            value=used_s / took_s * 100,
+            unit="% of a core",
+            reference="one core",
+            reference_value=100.0,
+            ratio=used_s / took_s,
+        )
+    )
     benchmark.extra_info["median ratio"] = round(paired_ratio(framed_ms, shown_ms), 3)
     suite.note(f"With {crowd.count:,} VIPs {rate:.0f} changes/s were made.")
 
