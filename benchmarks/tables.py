@@ -82,13 +82,7 @@ def _goals(suites: Sequence[Suite]) -> Sequence[str]:
     met = sum(figure.met is True for _, figure in judged)
     lines = ["", f"## Goals: {met} of {len(judged)} met", "", f"| suite | {' | '.join(HEAD)} |"]
     lines.append(f"|--|{''.join('--:|' if at in _RIGHT else '--|' for at in range(len(HEAD)))}")
-    return [*lines, *(_cells(figure, f"[{suite.name}](#{_anchor(suite)})") for suite, figure in judged)]
-
-
-def _anchor(suite: Suite) -> str:
-    """Of a suite's heading, as Python-Markdown and GitHub make it."""
-    words = "".join(letter for letter in f"{suite.name}: {suite.title}".lower() if letter.isalnum() or letter in " -_")
-    return "-".join(words.split())
+    return [*lines, *(_cells(figure, suite.name) for suite, figure in judged)]
 
 
 def _cells(figure: Figure, *before: str) -> str:
