@@ -41,8 +41,8 @@ CASES = [
     pytest.param(6, 100, 9, id="ipv6-100"),
     pytest.param(4, 1_000, 5, id="ipv4-1000"),
     pytest.param(6, 1_000, 3, id="ipv6-1000"),
-    pytest.param(4, 10_000, 2, id="ipv4-10000", marks=pytest.mark.long),
-    pytest.param(6, 3_000, 2, id="ipv6-3000", marks=pytest.mark.long),
+    pytest.param(4, 10_000, 3, id="ipv4-10000", marks=pytest.mark.long),
+    pytest.param(6, 3_000, 3, id="ipv6-3000", marks=pytest.mark.long),
 ]
 
 
