@@ -42,6 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--all"):
             item.add_marker(pytest.mark.skip(reason="long; runs with --all"))
+    # The longest of all, which needs no quiet machine, comes last.
+    items.sort(key=lambda item: suite_of(item.nodeid) == "scale")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
