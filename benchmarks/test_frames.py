@@ -34,6 +34,8 @@ ARPING_FRAMES = 2
 """It takes a second for each."""
 GOAL = 0.9
 KEEPALIVED_GOAL = 2.0
+KEEPALIVED_ROUNDS = 7
+"""Its burst takes milliseconds; it takes seconds to come to it."""
 LIMIT = "C sendmmsg loop"
 SINGLY = "a socket per frame, as kube-vip"
 WHOLE = f"PacketSocket ({IMPLEMENTATION}), permit before each batch"
@@ -167,16 +169,17 @@ def test_the_burst_of_keepalived(benchmark: BenchmarkFixture, suite: Suite, limi
     ways: dict[str, Callable[[], float]] = {
         LIMIT: lambda: sending.c_loop(limit, veth, count=MAIN, frames=FRAMES)().rate,
         name: lambda: keepalived.burst_rate(program, names, tmp_path),
-        WHOLE: lambda: sending.through_packet_socket(port, names, frames=FRAMES)().rate,
-        ANNOUNCER: lambda: sending.announcer(veth, names)().rate,
+        WHOLE: lambda: keepalived.kvip_rate(sending.through_packet_socket(port, names, frames=2 * MAIN), names),
+        ANNOUNCER: lambda: keepalived.kvip_rate(sending.announcer(veth, names), names),
     }
+    keepalived.ready_wire()
     with closing(port):
-        samples = take_turns(ways, 3, run=lambda work, count: benchmark.pedantic(work, rounds=count))  # type: ignore[no-untyped-call]
+        samples = take_turns(ways, KEEPALIVED_ROUNDS, run=lambda work, count: benchmark.pedantic(work, rounds=count))  # type: ignore[no-untyped-call]
     suite.add(compare(name, samples[name], reference=LIMIT, reference_values=samples[LIMIT], unit="frames/s", better="higher"))
     suite.add(
         *(
             compare(
-                f"{way}, {MAIN:,} VIPs, beside keepalived",
+                f"{way}, {MAIN:,} VIPs, on the wire beside keepalived",
                 samples[way],
                 reference="keepalived, becoming master",
                 reference_values=samples[name],
