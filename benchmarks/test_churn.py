@@ -57,7 +57,7 @@ def test_create_to_first_frame(benchmark: BenchmarkFixture, suite: Suite, crowd:
             else:
                 hand.delete(f"churn{step // 2}")
 
-    crowd.wait_quiet(limit_s=150)
+    crowd.wait_quiet(limit_s=240)
     with Hand(crowd.api) as hand, cluster.sniffing(*names.values()) as sniffer, WatchTap(crowd.api, SERVICES) as watch:
         for number in range(KEPT):
             create(number)

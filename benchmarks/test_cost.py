@@ -55,7 +55,7 @@ def test_cost(benchmark: BenchmarkFixture, suite: Suite, crowd: Crowd, bare_mib:
     if not isinstance(crowd.api, EmbeddedApi):
         pytest.skip("counts requests by client, which only the embedded API server does")
     node, count = crowd.holder, crowd.count
-    crowd.wait_quiet(limit_s=150)
+    crowd.wait_quiet(limit_s=240)
 
     def window() -> tuple[float, dict[tuple[str, str], float]]:
         before, used_s, began = crowd.requests(node), cpu_s(node.pid), time.monotonic()
