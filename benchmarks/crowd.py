@@ -121,12 +121,6 @@ class Crowd:
 
         poll(full, f"{self.count} VIPs bound", timeout_s=60 + self.count / 20)
 
-    def begin_again(self) -> None:
-        """After the holder's death: n1 holds everything, and n2 takes no part."""
-        self.other.stop(deadline_s=30)
-        self.holder.start()
-        self._wait_full()
-
     def stand_by(self) -> None:
         """n2 takes part, long enough to know who holds what; what n1 holds stays there."""
         if not self.other.running:
