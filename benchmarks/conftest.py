@@ -25,6 +25,8 @@ from kvip.core.model import Link
 CLONE_NEWNET = 0x40000000
 _suites: dict[str, Suite] = {}
 _progress = Progress()
+_LAST = ("takeover", "scale")
+"""A take-over is the end of its crowd; the simulation is the longest of all, and needs no quiet machine."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,12 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: a benchmark that runs with --all only")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest brings together what shares a crowd
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--all"):
             item.add_marker(pytest.mark.skip(reason="long; runs with --all"))
-    # The longest of all, which needs no quiet machine, comes last.
-    items.sort(key=lambda item: suite_of(item.nodeid) == "scale")
+    items.sort(key=lambda item: _LAST.index(suite_of(item.nodeid)) if suite_of(item.nodeid) in _LAST else -1)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -91,7 +91,7 @@ def test_takeover(benchmark: BenchmarkFixture, suite: Suite, crowd: Crowd, limit
         permits, bound, framed = watch.claimed("n2"), taken.added(), announced()
         beats = watch.beats("n2")
         loop_late_ms = crowd.other.metrics()["kvip_loop_lag_seconds"] * 1e3
-    # The last of the suites that use a crowd, in the order of their files: nobody needs it any more.
+    # The last of the suites that use a crowd (benchmarks/conftest.py): nobody needs it any more.
     crowd.other.kill9()
     missing = [each for each in vips if each not in permits]
     assert not missing, f"{len(missing)} VIPs without a permit, as {missing[:3]}"
