@@ -88,9 +88,11 @@ transcripts: $(READY) ## docs/transcripts.md: what kvip status and kvip explain 
 	$(BIN)/python -m lab.transcripts
 
 bench: $(READY) ## the short benchmarks, each figure beside a reference of the same run; writes nothing
+	@$(BIN)/python -m benchmarks.programs
 	$(RUN) -m pytest benchmarks --benchmark-disable-gc $(FLAGS)
 
 bench-all: $(READY) ## every benchmark, kept in docs/performance.md with machine and date (long; SUITES="frames cost": these only)
+	@$(BIN)/python -m benchmarks.programs
 	$(RUN) -m pytest $(or $(SUITES:%=benchmarks/test_%.py),benchmarks) --benchmark-disable-gc --all --record $(FLAGS)
 
 image: ## build the image with docker, podman or buildah; its size and start time (IMAGE=name:tag BASE=image BUILDER=program)

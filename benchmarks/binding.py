@@ -24,7 +24,7 @@ KINDS: tuple[codec.Kind, ...] = ("add", "replace", "delete")
 SLICE = 100
 """Addresses to a request, as in `AddressSocket`."""
 LIFETIME_S = 600
-_SLICE_HEAD = struct.Struct("=II")
+SLICE_HEAD = struct.Struct("=II")
 """Bytes of a slice, and the sequence number of its last acknowledgement: see benchmarks/changes.c."""
 
 
@@ -50,6 +50,15 @@ def addresses(link: Link, names: Sequence[Vip]) -> list[Address]:
     return [vip_address(vip, link.index, valid_s=LIFETIME_S) for vip in names]
 
 
+def send_encoded(program: Path, requests: bytes, *, refused: int = 0) -> float:
+    """Run benchmarks/changes.c; seconds. Raises RuntimeError where another number of requests was refused than should be."""
+    done = subprocess.run([program], input=requests, capture_output=True, check=True, timeout=300)
+    took_s, found = done.stdout.split()
+    if int(found) != refused:
+        raise RuntimeError(f"{int(found)} requests refused, {refused} expected")
+    return float(took_s)
+
+
 class Loop:
     """benchmarks/changes.c, with requests encoded before: the kernel's own cost. Acknowledged one by one, or (`readback`) as kvip asks."""
 
@@ -61,11 +70,7 @@ class Loop:
         """Questions for a deleted IPv6 address, each answered by an error."""
 
     def change(self, kind: codec.Kind) -> float:
-        done = subprocess.run([self._program], input=self._requests[kind], capture_output=True, check=True, timeout=300)
-        took_s, refused = done.stdout.split()
-        if int(refused) != (self._gone if kind == "delete" else 0):
-            raise RuntimeError(f"{kind}: {int(refused)} requests refused")
-        return float(took_s)
+        return send_encoded(self._program, self._requests[kind], refused=self._gone if kind == "delete" else 0)
 
     def close(self) -> None:
         pass
@@ -75,7 +80,7 @@ def _acknowledged(kind: codec.Kind, targets: Sequence[Address]) -> Iterator[byte
     for start in range(0, len(targets), SLICE):
         part = targets[start : start + SLICE]
         request = b"".join(codec.encode_change(kind, target, sequence=number + 1) for number, target in enumerate(part))
-        yield _SLICE_HEAD.pack(len(request), len(part)) + request
+        yield SLICE_HEAD.pack(len(request), len(part)) + request
 
 
 def _as_kvip(kind: codec.Kind, targets: Sequence[Address]) -> Iterator[bytes]:
@@ -83,7 +88,7 @@ def _as_kvip(kind: codec.Kind, targets: Sequence[Address]) -> Iterator[bytes]:
         part = [AddressOp(kind=kind, address=target) for target in targets[start : start + SLICE]]
         last = 2 * len(part) + 1
         request = b"".join(encode_operation(one, 2 * number + 1) for number, one in enumerate(part)) + codec.encode_end(sequence=last)
-        yield _SLICE_HEAD.pack(len(request), last) + request
+        yield SLICE_HEAD.pack(len(request), last) + request
 
 
 class Codec:

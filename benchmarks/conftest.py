@@ -17,18 +17,22 @@ import pytest
 from benchmarks.crowd import Crowd
 from benchmarks.figures import Machine, Suite
 from benchmarks.nics import link_of, make_veth, run
-from benchmarks.record import keep, machine, stamp
+from benchmarks.progress import Progress, suite_of
+from benchmarks.record import DIRECTORY, keep, machine, ordered, stamp
 from benchmarks.tables import plain
 from kvip.core.model import Link
 
 CLONE_NEWNET = 0x40000000
 _suites: dict[str, Suite] = {}
-_failed: set[str] = set()
+_progress = Progress()
+_LAST = ("takeover", "scale")
+"""A take-over is the end of its crowd; the simulation is the longest of all, and needs no quiet machine."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="also the long benchmarks")
-    parser.addoption("--record", action="store_true", help="keep the figures in docs/performance/ and make docs/performance.md of them")
+    parser.addoption("--record", action="store_true", help="keep the figures, and make a document of all that are kept")
+    parser.addoption("--into", type=Path, default=DIRECTORY, help="where they are kept, the document beside it (docs/performance)")
     parser.addoption("--api", choices=("embedded", "real"), default="embedded", help="API server of the benchmarks with daemons")
 
 
@@ -36,10 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: a benchmark that runs with --all only")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest brings together what shares a crowd
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--all"):
             item.add_marker(pytest.mark.skip(reason="long; runs with --all"))
+    items.sort(key=lambda item: _LAST.index(suite_of(item.nodeid)) if suite_of(item.nodeid) in _LAST else -1)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -49,22 +55,38 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 _MACHINE = pytest.StashKey[Machine]()
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    _progress.expect(session.items)
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.failed:
-        _failed.add(_suite_of(report.nodeid))
+    _progress.report(report)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Kept after each benchmark, so that a run which is broken off loses only the one that it was at."""
+    if item.config.getoption("--record"):
+        _keep(suite_of(item.nodeid), item.config)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for suite in _suites.values():
-        terminalreporter.write_line("\n" + plain(suite))
-    if not config.getoption("--record"):
+    if config.option.collectonly:
         return
-    for name in sorted(_failed):
-        terminalreporter.write_line(f"\n{name}: a benchmark failed, so what was kept of this suite before stays")
-    whole = [suite for suite in _suites.values() if suite.name not in _failed]
-    for suite in whole:
-        stamp(suite, command=_command(suite.name, config), on=config.stash[_MACHINE])
-    keep(whole)
+    found = [_progress.complete(suite) for suite in ordered(_suites.values())]
+    terminalreporter.write_line("\n" + plain(found))
+    for line in _progress.elsewhere(_suites):
+        terminalreporter.write_line(line)
+    if config.getoption("--record"):
+        for name in _suites:
+            _keep(name, config)
+
+
+def _keep(name: str, config: pytest.Config) -> None:
+    suite = _suites.get(name)
+    if suite is not None and suite.figures:
+        stamp(suite, command=_command(name, config), on=config.stash[_MACHINE])
+        keep([_progress.complete(suite)], config.getoption("--into"))
 
 
 def _command(name: str, config: pytest.Config) -> str:
@@ -72,11 +94,6 @@ def _command(name: str, config: pytest.Config) -> str:
     chosen = config.getoption("keyword")
     flags = [*([f'-k "{chosen}"'] if chosen else []), *(["--api=real"] if config.getoption("--api") == "real" else [])]
     return f'make bench-all SUITES="{name}"' + (f" FLAGS='{' '.join(flags)}'" if flags else "")
-
-
-def _suite_of(nodeid: str) -> str:
-    """Each suite is one file, of its name."""
-    return Path(nodeid.partition("::")[0]).stem.removeprefix("test_")
 
 
 @pytest.fixture(scope="session")

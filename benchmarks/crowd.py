@@ -121,12 +121,6 @@ class Crowd:
 
         poll(full, f"{self.count} VIPs bound", timeout_s=60 + self.count / 20)
 
-    def begin_again(self) -> None:
-        """After the holder's death: n1 holds everything, and n2 takes no part."""
-        self.other.stop(deadline_s=30)
-        self.holder.start()
-        self._wait_full()
-
     def stand_by(self) -> None:
         """n2 takes part, long enough to know who holds what; what n1 holds stays there."""
         if not self.other.running:
@@ -156,6 +150,19 @@ class Crowd:
                 return
             before = written
             time.sleep(1.0)
+
+    def wait_quiet(self, *, limit_s: float) -> None:
+        """Until n1's daemon has posted all its Events, which are paced at 20/s, at most 2,048 of them waiting."""
+
+        def posted() -> float:
+            return sum(value for sample, value in self.holder.metrics().items() if sample.startswith("kvip_events_total{"))
+
+        deadline, before = time.monotonic() + limit_s, -1.0
+        while (now_posted := posted()) != before:
+            if time.monotonic() > deadline:
+                raise LabError(f"Events were still being posted after {limit_s:g} s")
+            before = now_posted
+            time.sleep(3.0)
 
 
 def cpu_s(pid: int) -> float:

@@ -64,14 +64,21 @@ def keep(suites: Iterable[Suite], directory: Path = DIRECTORY) -> None:
     """Write these suites in place of what is kept of them, and the document of all that is kept."""
     directory.mkdir(parents=True, exist_ok=True)
     for suite in suites:
-        (directory / f"{suite.name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(suite), indent=1) + b"\n")
+        path = directory / f"{suite.name}.json"
+        path.with_suffix(".new").write_bytes(msgspec.json.format(msgspec.json.encode(suite), indent=1) + b"\n")
+        path.with_suffix(".new").replace(path)
     write_document(directory)
+
+
+def ordered(suites: Iterable[Suite]) -> list[Suite]:
+    """In the order of the document."""
+    return sorted(suites, key=lambda suite: ORDER.index(suite.name) if suite.name in ORDER else len(ORDER))
 
 
 def write_document(directory: Path = DIRECTORY) -> None:
     """docs/performance.md and the plots, from the JSON."""
     kept = [msgspec.json.decode(path.read_bytes(), type=Suite) for path in directory.glob("*.json")]
-    kept.sort(key=lambda suite: ORDER.index(suite.name) if suite.name in ORDER else len(ORDER))
+    kept = ordered(kept)
     for suite in kept:
         (directory / f"{suite.name}.svg").write_text(svg(suite))
     directory.with_suffix(".md").write_text(document(kept))

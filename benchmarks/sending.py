@@ -178,11 +178,14 @@ def scapy(link: Link, *, frames: int) -> Way:
 
 
 def arping(program: str, link: Link, *, frames: int) -> Way:
-    """A process per frame, as scripts do it; the address has to be bound."""
+    """A process per frame, as scripts do it; the address has to be bound. Debian's two programs of this name know these options."""
     names = vips(frames)
 
     def work() -> None:
         for vip in names:
-            subprocess.run([program, "-q", "-U", "-c", "1", "-I", link.name, vip], check=True, capture_output=True, timeout=10)
+            command = [program, "-q", "-U", "-c", "1", "-I", link.name, vip]
+            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
+            if done.returncode not in (0, 1):  # 1: nobody answered, as nobody has to
+                raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}, {done.stderr.strip()}")
 
     return timed(frames, work, who=resource.RUSAGE_CHILDREN)

@@ -23,18 +23,33 @@ def row(figure: Figure) -> tuple[str, ...]:
     return figure.name, *values, short(figure.ratio), goal, figure.verdict
 
 
-def plain(suite: Suite) -> str:
-    """The table for a terminal."""
-    rows = [HEAD, *map(row, suite.figures)]
+def plain(suites: Sequence[Suite]) -> str:
+    """One table of all suites for a terminal, with what they did not measure and what a reader has to know below it."""
+    tables = {suite.name: [row(figure) for figure in suite.figures] for suite in suites}
+    rows = [HEAD, *(cells for table in tables.values() for cells in table)]
     widths = [max(len(cells[column]) for cells in rows) for column in range(len(HEAD))]
-    lines = [f"{suite.name}: {suite.title}"]
-    for cells in rows:
+
+    def line(cells: Sequence[str]) -> str:
         padded = (
             cell.rjust(width) if at in _RIGHT else cell.ljust(width) for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
         )
-        lines.append("  ".join(padded).rstrip())
-    lines += [f"not measured: {skipped.name}: {skipped.reason}" for skipped in suite.skipped]
-    return "\n".join([*lines, *suite.notes])
+        return "  ".join(padded).rstrip()
+
+    lines = [line(HEAD)]
+    for suite in suites:
+        lines += ["", f"{suite.name}: {suite.title}", *map(line, tables[suite.name])]
+    for suite in suites:
+        lines += ["", *(f"not measured: {suite.name}, {skipped.name}: {skipped.reason}" for skipped in suite.skipped)]
+        lines += [f"{suite.name}: {note}" for note in suite.notes]
+    return "\n".join([*lines, "", tally(suites)])
+
+
+def tally(suites: Iterable[Suite]) -> str:
+    """How many goals there are, how many are met, and which are missed."""
+    judged = [(suite, figure) for suite in suites for figure in suite.figures if figure.goal is not None]
+    missed = [f"{suite.name}, {figure.name}: {figure.verdict}" for suite, figure in judged if not figure.met]
+    text = f"goals: {len(judged)}, met: {len(judged) - len(missed)}, missed: {len(missed)}"
+    return "\n".join([text, *missed])
 
 
 def where(machine: Machine) -> str:
@@ -46,9 +61,9 @@ def where(machine: Machine) -> str:
     )
 
 
-def document(suites: Iterable[Suite]) -> str:
+def document(suites: Sequence[Suite]) -> str:
     """docs/performance.md."""
-    return "\n".join([*_INTRODUCTION, *(line for suite in suites for line in _section(suite))]) + "\n"
+    return "\n".join([*_INTRODUCTION, *_goals(suites), *(line for suite in suites for line in _section(suite))]) + "\n"
 
 
 _INTRODUCTION = (
@@ -61,15 +76,28 @@ _INTRODUCTION = (
 )
 
 
+def _goals(suites: Sequence[Suite]) -> Sequence[str]:
+    """All that is judged, in one table."""
+    judged = [(suite, figure) for suite in suites for figure in suite.figures if figure.goal is not None]
+    met = sum(figure.met is True for _, figure in judged)
+    lines = ["", f"## Goals: {met} of {len(judged)} met", "", f"| suite | {' | '.join(HEAD)} |"]
+    lines.append(f"|--|{''.join('--:|' if at in _RIGHT else '--|' for at in range(len(HEAD)))}")
+    return [*lines, *(_cells(figure, suite.name) for suite, figure in judged)]
+
+
+def _cells(figure: Figure, *before: str) -> str:
+    """A line of a table; what was missed stands out."""
+    *cells, verdict = row(figure)
+    verdict = f"**{verdict}**" if figure.met is False else verdict
+    return f"| {' | '.join((*before, *cells, verdict))} |".replace("|  |", "| |")
+
+
 def _section(suite: Suite) -> Sequence[str]:
     lines = ["", f"## {suite.name}: {suite.title}", ""]
     if suite.machine is not None:
         lines += [f"{suite.date}, commit {suite.commit}, `{suite.command}`: {where(suite.machine)}.", ""]
     lines += [f"| {' | '.join(HEAD)} |", f"|{''.join('--:|' if at in _RIGHT else '--|' for at in range(len(HEAD)))}"]
-    for figure in suite.figures:
-        *cells, verdict = row(figure)
-        verdict = f"**{verdict}**" if figure.met is False else verdict
-        lines.append(f"| {' | '.join((*cells, verdict))} |".replace("|  |", "| |"))
+    lines += [_cells(figure) for figure in suite.figures]
     if suite.skipped:
         lines += ["", *(f"Not measured: {skipped.name}: {skipped.reason}." for skipped in suite.skipped)]
     if suite.notes:

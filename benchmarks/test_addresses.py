@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks import binding
+from benchmarks import binding, routes
 from benchmarks.binding import KINDS, Binder
-from benchmarks.figures import Suite, compare, take_turns
+from benchmarks.figures import Figure, Suite, compare, exponent, take_turns
 from kvip.core.model import Link
 from kvip.kernel.batches import AddressSocket
 
@@ -30,7 +30,8 @@ def suite(suites: Callable[[str, str], Suite]) -> Suite:
     found = suites("addresses", title)
     found.note(
         "kvip's codec also sees what the kernel made of each change (IPv4 by an echo, IPv6 by asking for it); the requests encoded "
-        f"before do not, except in the figures that say so. pyroute2 up to {SLOWEST_PYROUTE2:,} addresses."
+        f"before do not, except in the figures that say so. pyroute2 up to {SLOWEST_PYROUTE2:,} addresses. "
+        "An exponent k means that adding so many costs ~ number^k: 1 = each costs the same, 2 = each costs as much as there are already."
     )
     return found
 
@@ -40,8 +41,8 @@ CASES = [
     pytest.param(6, 100, 9, id="ipv6-100"),
     pytest.param(4, 1_000, 5, id="ipv4-1000"),
     pytest.param(6, 1_000, 3, id="ipv6-1000"),
-    pytest.param(4, 10_000, 2, id="ipv4-10000", marks=pytest.mark.long),
-    pytest.param(6, 3_000, 2, id="ipv6-3000", marks=pytest.mark.long),
+    pytest.param(4, 10_000, 3, id="ipv4-10000", marks=pytest.mark.long),
+    pytest.param(6, 3_000, 3, id="ipv6-3000", marks=pytest.mark.long),
 ]
 
 
@@ -86,3 +87,45 @@ def test_addresses(benchmark: BenchmarkFixture, suite: Suite, changes: Path, vet
             )
             suite.add(figure)
             benchmark.extra_info[figure.name] = round(figure.ratio, 3)
+
+
+CURVE = [pytest.param(4, (100, 1_000, 3_000, 10_000), id="ipv4"), pytest.param(6, (100, 300, 1_000, 3_000), id="ipv6")]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("family", "sizes"), CURVE)
+def test_how_the_kernels_cost_grows(
+    benchmark: BenchmarkFixture, suite: Suite, changes: Path, veth: Link, family: int, sizes: tuple[int, ...]
+) -> None:
+    """Addresses of a device beside `local` routes, which would make as many VIPs the machine's own."""
+    found: dict[str, list[float]] = {"addresses": [], "local routes": []}
+
+    def measure() -> None:
+        for size in sizes:
+            names = binding.vips(family, size)
+            addresses = binding.Loop(changes, veth, names, readback=False)
+            found["addresses"].append(addresses.change("add"))
+            addresses.change("delete")
+            found["local routes"].append(binding.send_encoded(changes, routes.requests(veth, names)))
+            binding.send_encoded(changes, routes.requests(veth, names, delete=True))
+
+    benchmark.pedantic(measure, rounds=1)  # type: ignore[no-untyped-call]
+    for what, costs in found.items():
+        k = exponent(sizes, costs)
+        name = f"kernel, adding IPv{family} {what}, exponent"
+        suite.add(Figure(name=name, value=k, unit="", reference="proportional", reference_value=1.0, ratio=k))
+        benchmark.extra_info[name] = round(k, 3)
+        for size, cost, other in zip(sizes, costs, found["addresses"], strict=True):
+            each, beside = cost / size * 1e6, other / size * 1e6
+            if what != "addresses":
+                suite.add(
+                    Figure(
+                        name=f"kernel, adding {size:,} IPv{family} {what}",
+                        value=each,
+                        unit="us/route",
+                        reference="as many addresses",
+                        reference_value=beside,
+                        ratio=each / beside,
+                    )
+                )

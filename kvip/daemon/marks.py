@@ -18,6 +18,7 @@ class Marks:
         """`ends`: is the VIP here although it must not be, as far as is known when it is marked? `claimed`: does a Service ask for it?"""
         self._ends = ends
         self._claimed = claimed
+        self._new: OrderedDict[Vip, float] = OrderedDict()
         self._first: OrderedDict[Vip, float] = OrderedDict()
         self._others: OrderedDict[Vip, float] = OrderedDict()
         self._unhurried: OrderedDict[Vip, float] = OrderedDict()
@@ -25,37 +26,46 @@ class Marks:
 
     def __len__(self) -> int:
         """How many may have changed and wait for nothing."""
-        return len(self._first) + len(self._others)
+        return len(self._first) + len(self._others) + len(self._new)
 
     @property
     def waiting(self) -> bool:
         """Is there anything to plan?"""
-        return bool(self._first or self._others or self._unhurried)
+        return bool(self._first or self._others or self._unhurried or self._new)
 
     def add(self, vips: Iterable[Vip], *, now: float) -> None:
-        """These may have changed."""
+        """These may have changed. Quick for any number: what is asked of each is asked by `sort`."""
         for vip in vips:
+            self._new.setdefault(vip, now)
+
+    def sort(self, *, most: int) -> bool:
+        """Ask of the next ones marked, at most so many, whether they are to go first. Are there more?"""
+        for _ in range(min(most, len(self._new))):
+            vip, marked_at = self._new.popitem(last=False)
             if vip in self._first:
                 continue
-            at = self._aside.pop(vip, now) if self._aside else now
+            at = self._aside.pop(vip, marked_at) if self._aside else marked_at
             if self._unhurried:
                 self._unhurried.pop(vip, None)
             if self._ends(vip):
                 self._first[vip] = self._others.pop(vip, at)
             else:
                 self._others.setdefault(vip, at)
+        return bool(self._new)
 
     def add_unhurried(self, vips: Iterable[Vip], *, now: float) -> None:
         """These are to be looked at as well, for lifetimes or an audit: nothing is known to have changed, and they hold up nothing."""
         for vip in vips:
-            if vip not in self._first and vip not in self._others and vip not in self._aside:
+            if vip not in self._first and vip not in self._others and vip not in self._aside and vip not in self._new:
                 self._unhurried.setdefault(vip, now)
 
     def take(self, *, most: int, beside: int = 0, reading: bool) -> dict[Vip, float]:
         """The next ones, at most so many, with the instant at which each was marked; `beside` them at most so many unhurried ones.
 
-        `reading`: Services are still to be read. What nobody asks for waits until they are: one of them may ask for it.
+        What was not sorted yet is now: none of it comes behind what can wait. `reading`: Services are still to be read. What nobody asks
+        for waits until they are: one of them may ask for it.
         """
+        self.sort(most=len(self._new))
         if not reading:
             self._first.update(self._aside)
             self._aside.clear()

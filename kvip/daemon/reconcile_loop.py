@@ -34,6 +34,10 @@ VIPS_PER_TURN = SLICE
 """What a turn does before others get theirs: a withdrawal that comes meanwhile waits for one turn, not for all that is to be bound."""
 UNHURRIED_PER_TURN = 16
 """VIPs beside those, whose lifetimes are to be renewed or that an audit looks at: a few milliseconds, for which a change waits."""
+SORTED_AT_A_TIME = 1_024
+"""VIPs of which is asked at a time whether they are to go first: about a millisecond or two."""
+STEPS_BETWEEN_TURNS = 8
+"""Of the event loop, which others get: a renewal takes several from its timer to its request, each would wait for a turn. Microseconds."""
 FEWEST_REFRESHES = 64
 REFRESH_SHARE = 12
 """Lifetimes are renewed from a third of them on, all within a twelfth more: a few at each tick, however many there are."""
@@ -151,6 +155,10 @@ class ReconcileLoop:
             self._read_services()
             self._mark_due()
             self._tick()
+            for _ in range(len(self._marks) // SORTED_AT_A_TIME):
+                if not self._marks.sort(most=SORTED_AT_A_TIME):
+                    break
+                await asyncio.sleep(0)
             reading = bool(self._services) and self._desire.known
             dirty = self._marks.take(most=VIPS_PER_TURN, beside=UNHURRIED_PER_TURN, reading=reading)
             if dirty:
@@ -162,7 +170,8 @@ class ReconcileLoop:
             if self._desire.known:
                 self._outcome.report_left_over()
             if self._marks.waiting or (self._services and self._desire.synced):
-                await asyncio.sleep(0)
+                for _ in range(STEPS_BETWEEN_TURNS):
+                    await asyncio.sleep(0)
                 continue
             try:
                 async with asyncio.timeout(self._pause_s()):

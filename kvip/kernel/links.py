@@ -108,12 +108,13 @@ def _default_route(route: Mapping[str, Any], family: int) -> tuple[int, int] | N
 
 
 async def dump(ipr: LoopIPRoute, what: str, **selection: int) -> list[Any]:
-    """A complete dump of links or routes within the deadline."""
+    """A complete dump of links or routes within the deadline. Of routes the kernel itself selects, on a socket with `strict_check`
+    (rtnetlink, NETLINK_GET_STRICT_CHK); without it, and without pyroute2's own filter, which decodes all before it drops, it gives all."""
     try:
         async with asyncio.timeout(_DEADLINE_S):
             for _ in range(_DUMP_ATTEMPTS):
                 async with ipr.dump_lock:
-                    answer = await (ipr.link("dump") if what == "link" else ipr.route("dump", **selection))
+                    answer = await (ipr.link("dump") if what == "link" else ipr.route("dump", dump_filter=None, **selection))
                     found = [message async for message in answer]
                 if not any(message["header"]["flags"] & NLM_F_DUMP_INTR for message in found):
                     return found

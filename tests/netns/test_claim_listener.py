@@ -5,6 +5,7 @@ import time
 
 import pytest
 import uvloop
+from pyroute2.netlink.core import CoreDatagramProtocol
 from scapy.layers.l2 import ARP, Ether
 
 from kvip.core.model import Vip
@@ -120,6 +121,25 @@ def test_listening_survives_a_nic_that_goes_down_and_up(wire, run_ip, run):
 
 
 # -- never bind --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_routes_of_vips_are_not_read_for_the_default_gateways(wire, run_ip, monkeypatch):
+    lengths, receive = [], CoreDatagramProtocol.datagram_received
+    monkeypatch.setattr(
+        CoreDatagramProtocol, "datagram_received", lambda self, data, address: lengths.append(len(data)) or receive(self, data, address)
+    )
+
+    async def read():
+        lengths.clear()
+        await default_gateways()
+        return sum(lengths)
+
+    before = await read()
+    for number in range(1, 21):
+        run_ip("addr", "add", f"198.51.100.{number}/32", "dev", wire.name, "noprefixroute")
+        run_ip("addr", "add", f"2001:db8::{number:x}/128", "dev", wire.name, "nodad", "noprefixroute")
+    assert before > 0
+    assert await read() < before + 1_000, "40 routes are more than 2,000 bytes"
 
 
 async def test_default_gateways_of_both_families_are_read(wire, run_ip):

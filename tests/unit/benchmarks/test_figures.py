@@ -78,9 +78,17 @@ def test_a_figure_measured_again_replaces_the_former(suite):
 
 
 def test_the_table_says_what_was_missed_and_what_was_left_out(suite):
-    text = plain(suite)
+    text = plain([suite])
     assert "missed by 498" in text
-    assert "not measured: arping: it is not installed" in text
+    assert "not measured: frames, arping: it is not installed" in text
+    assert "goals: 2, met: 1, missed: 1" in text
+
+
+def test_all_suites_are_one_table_with_columns_of_the_same_width(suite):
+    lines = plain([suite, Suite(name="cost", title="another", figures=[figure("memory", goal=2.0)])]).splitlines()
+    rows = [line for line in lines if line.startswith(("figure", "met ", "memory"))]
+    assert len(rows) == 3
+    assert len({line.index("b  " if not line.startswith("figure") else "reference") for line in rows}) == 1
 
 
 def test_the_plot_is_the_same_for_the_same_suite_with_bars_inside_the_picture(suite):
@@ -101,5 +109,7 @@ def test_what_is_kept_of_other_suites_stays_in_the_document(tmp_path, suite):
     text = (tmp_path / "performance.md").read_text()
     assert text.index("## frames: a title") < text.index("## cost: another")
     assert "**missed by 498**" in text
+    assert "## Goals: 1 of 2 met" in text
+    assert "| frames | missed < by far |" in text
     assert msgspec.json.decode((tmp_path / "performance" / "frames.json").read_bytes(), type=Suite) == suite
     assert (tmp_path / "performance" / "cost.svg").exists()

@@ -76,6 +76,7 @@ def test_what_waits_and_is_asked_for_after_all_comes_by_its_next_mark(scene):
 @pytest.mark.parametrize("size", [10, 1_000])
 def test_a_mark_is_judged_once_however_many_wait(scene, size):
     scene.marks.add([f"10.1.{n >> 8}.{n & 255}" for n in range(size)], now=1.0)
+    scene.marks.take(most=1, reading=False)
     scene.asked = 0
     scene.marks.add([A], now=2.0)
     scene.marks.take(most=2, reading=False)
@@ -114,3 +115,31 @@ def test_i5_of_the_unhurried_too_what_nobody_asks_for_waits_until_every_service_
 def test_an_audit_asks_nothing_about_each_of_its_vips(scene):
     scene.marks.add_unhurried([A, B, C, D], now=1.0)
     assert scene.asked == 0
+
+
+def test_marking_asks_nothing_and_sorting_asks_of_so_many_at_a_time(scene):
+    scene.marks.add([A, B, C], now=1.0)
+    assert scene.asked == 0
+    assert len(scene.marks) == 3
+    assert scene.marks.waiting
+    assert scene.marks.sort(most=2)
+    assert scene.asked == 2
+    assert not scene.marks.sort(most=2)
+    assert scene.asked == 3
+    assert scene.marks.take(most=9, reading=False) == {A: 1.0, B: 1.0, C: 1.0}
+
+
+def test_what_is_to_go_comes_first_although_it_was_not_sorted_before_the_take(scene):
+    scene.ending = {D}
+    scene.marks.add([A, B, C, D], now=1.0)
+    scene.marks.sort(most=1)
+    assert list(scene.marks.take(most=1, reading=False)) == [D]
+
+
+def test_a_mark_that_waits_to_be_sorted_keeps_its_first_instant_and_is_no_second_one(scene):
+    scene.marks.add([A], now=1.0)
+    scene.marks.add([A], now=2.0)
+    scene.marks.add_unhurried([A], now=3.0)
+    assert len(scene.marks) == 1
+    assert scene.marks.take(most=9, beside=9, reading=False) == {A: 1.0}
+    assert not scene.marks.waiting

@@ -64,6 +64,23 @@ def test_others_get_their_turn_between_slices_of_a_crowd(house):
     assert turns >= 1000 / VIPS_PER_TURN
 
 
+def test_what_takes_several_steps_of_the_event_loop_waits_for_one_turn_not_for_several(house):
+    """As a renewal: timer, task, connection, request."""
+    steps = 8
+
+    async def story():
+        house.apply(*many_services(20 * VIPS_PER_TURN))
+        while not house.kernel.ours():
+            await asyncio.sleep(0)
+        house.log.clear()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        assert len([call for call, _ in house.log if call == "add"]) <= VIPS_PER_TURN
+        assert len(house.kernel.ours()) < 20 * VIPS_PER_TURN
+
+    house.play(story)
+
+
 def plans_in_ten_seconds(count):
     """How many VIPs are planned while nothing happens but time, with so many bound and no lifetime due."""
     house, planned = House(), []
