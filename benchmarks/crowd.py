@@ -34,6 +34,7 @@ from kvip.kernel.batches import DumpInterrupted
 from lab.apihost import ApiHost
 from lab.apiserver.resources import RESOURCES
 from lab.apiserver.store import Store
+from lab.cluster import CLAIMS as CLAIMS_MODE
 from lab.cluster import SERVICES, Cluster, now
 from lab.embeddedapi import EmbeddedApi
 from lab.lan import API_IP, Lan, api_ip
@@ -66,9 +67,10 @@ def poll(check: Callable[[], bool], what: str, *, timeout_s: float, period_s: fl
 class Crowd:
     """`count` Services; a context manager."""
 
-    def __init__(self, count: int, *, api: str = "embedded") -> None:
-        """`api`: "real" for etcd and kube-apiserver (`make assets`)."""
+    def __init__(self, count: int, *, api: str = "embedded", mode: str = CLAIMS_MODE) -> None:
+        """`api`: "real" for etcd and kube-apiserver (`make assets`). `mode`: of the election."""
         self.count = count
+        self._mode = mode
         self._kind = api
         self._undo = ExitStack()
         self.fill_s = 0.0
@@ -79,7 +81,7 @@ class Crowd:
             self.lan = undo.enter_context(Lan(2))
             self.api: ApiHost = undo.enter_context(self._host())
             work_dir = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="kvip-crowd-")))
-            self.cluster = Cluster(self.lan, self.api, work_dir=work_dir, env={"KVIP_PROBE": "false"})
+            self.cluster = Cluster(self.lan, self.api, work_dir=work_dir, env={"KVIP_PROBE": "false", "KVIP_ELECTION": self._mode})
             undo.callback(self.cluster.stop)
             self.cluster.register_nodes()
             if self._kind == "real":
@@ -307,6 +309,14 @@ class WatchTap:
     def beats(self, node: str) -> list[float]:
         """When each heartbeat of this node was shown."""
         return [at for at, _, item in self.events() if item["metadata"]["name"] == heartbeat_of(node)]  # type: ignore[index]
+
+    def won(self, lease: str, node: str) -> float:
+        """When this Lease first named this node as its holder. Raises LabError when it never did."""
+        for at, _, item in self.events():
+            metadata, spec = item["metadata"], item["spec"]
+            if metadata["name"] == lease and node_of(spec.get("holderIdentity") or "") == node:  # type: ignore[index, attr-defined]
+                return at
+        raise LabError(f"Lease {lease} never named {node}")
 
     def claimed(self, node: str) -> dict[Vip, float]:
         """By VIP: when a claim record first named an incarnation of this node as its holder."""

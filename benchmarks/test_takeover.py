@@ -21,8 +21,9 @@ from benchmarks.figures import Figure, Suite, percentile
 from benchmarks.nics import link_of, make_veth
 from benchmarks.sending import BATCH
 from kvip.daemon.lag import PERIOD_S as LAG_PERIOD_S
-from lab.cluster import LEASES, now
+from lab.cluster import GLOBAL, LEASE, LEASES, now
 from lab.netns import NetNamespace
+from lab.sniffer import Sniffer
 
 GOALS_MS = {1_000: 150.0, 10_000: 4_000.0}
 PERIOD_S = 1.0
@@ -60,6 +61,60 @@ def floor_ms(limit: Path, changes: Path, count: int) -> tuple[float, float]:
     return bind_s * 1e3, 2 * count / rate * 1e3
 
 
+def announced(crowd: Crowd, sniffer: Sniffer) -> dict[str, float]:
+    """By VIP: when n2 first announced it."""
+    mac, found = crowd.lan.mac("n2"), dict[str, float]()
+    for frame in sniffer.frames:
+        if frame.announcement and frame.sender_mac == mac:
+            found.setdefault(frame.claimed, frame.at_s)
+    return found
+
+
+def take_over(crowd: Crowd, sniffer: Sniffer, taken: AddressTap) -> float:
+    """Kill the holder and wait until n2 has bound and announced all; when it was killed."""
+    count, killed_at = crowd.count, now()
+    crowd.holder.kill9()
+    poll(lambda: taken.count >= count, f"{count} VIPs bound on n2", timeout_s=60 + count / 50)
+    poll(lambda: len(announced(crowd, sniffer)) >= count, f"{count} VIPs announced by n2", timeout_s=60)
+    time.sleep(2 * PERIOD_S)
+    return killed_at
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("count", [100, pytest.param(1_000, marks=pytest.mark.long), pytest.param(10_000, marks=pytest.mark.long)])
+def test_takeover_by_one_lease(
+    benchmark: BenchmarkFixture, suite: Suite, limit: Path, changes: Path, request: pytest.FixtureRequest, count: int
+) -> None:
+    """Mode global: one write of one Lease permits all."""
+    floor = sum(floor_ms(limit, changes, count))
+    with Crowd(count, api=request.config.getoption("--api"), mode=GLOBAL) as crowd:
+        crowd.rest(limit_s=30 + count / 50)
+        crowd.stand_by()
+        with (
+            crowd.cluster.sniffing() as sniffer,
+            WatchTap(crowd.api, LEASES) as watch,
+            AddressTap(crowd.lan.ns("n2")) as taken,
+        ):
+            benchmark.pedantic(lambda: take_over(crowd, sniffer, taken), rounds=1)  # type: ignore[no-untyped-call]
+            permit = watch.won(LEASE.rpartition("/")[2], "n2")
+            ends = {"bound": max(taken.added().values()) - permit, "frame": max(announced(crowd, sniffer).values()) - permit}
+        crowd.other.kill9()
+    for what, seconds in ends.items():
+        suite.add(
+            Figure(
+                name=f"mode global: permit of all -> last {what}, {count:,} VIPs",
+                value=seconds * 1e3,
+                unit="ms",
+                reference="kernel and C alone",
+                reference_value=floor,
+                ratio=seconds * 1e3 / floor,
+                goal=GOALS_MS.get(count) if what == "frame" else None,
+                goal_of="value",
+            )
+        )
+        benchmark.extra_info[what] = round(seconds * 1e3, 1)
+
+
 @pytest.mark.timeout(600)
 @crowds(100, long=(1_000, 10_000))
 def test_takeover(benchmark: BenchmarkFixture, suite: Suite, crowd: Crowd, limit: Path, changes: Path) -> None:
@@ -70,25 +125,8 @@ def test_takeover(benchmark: BenchmarkFixture, suite: Suite, crowd: Crowd, limit
     assert len(crowd.holder.vips()) >= count
     assert crowd.other.vips() == []
     with cluster.sniffing() as sniffer, WatchTap(crowd.api, LEASES) as watch, AddressTap(cluster.lan.ns("n2")) as taken:
-        mac = cluster.lan.mac("n2")
-
-        def story() -> float:
-            killed_at = now()
-            crowd.holder.kill9()
-            poll(lambda: taken.count >= count, f"{count} VIPs bound on n2", timeout_s=60 + count / 50)
-            poll(lambda: set(vips) <= announced().keys(), f"{count} VIPs announced by n2", timeout_s=60)
-            time.sleep(2 * PERIOD_S)
-            return killed_at
-
-        def announced() -> dict[str, float]:
-            found: dict[str, float] = {}
-            for frame in sniffer.frames:
-                if frame.announcement and frame.sender_mac == mac:
-                    found.setdefault(frame.claimed, frame.at_s)
-            return found
-
-        killed_at = benchmark.pedantic(story, rounds=1)  # type: ignore[no-untyped-call]
-        permits, bound, framed = watch.claimed("n2"), taken.added(), announced()
+        killed_at = benchmark.pedantic(lambda: take_over(crowd, sniffer, taken), rounds=1)  # type: ignore[no-untyped-call]
+        permits, bound, framed = watch.claimed("n2"), taken.added(), announced(crowd, sniffer)
         beats = watch.beats("n2")
         loop_late_ms = crowd.other.metrics()["kvip_loop_lag_seconds"] * 1e3
     # The last of the suites that use a crowd (benchmarks/conftest.py): nobody needs it any more.
