@@ -51,6 +51,10 @@ def base(cluster: Cluster) -> str:
 )
 def test_a_right_that_is_lacking_is_named(cluster: Cluster, base: str, tmp_path: Path, resource: str, verb: str) -> None:
     before = {name: len(node.logs()) for name, node in cluster.nodes.items()}
+    for node in cluster.nodes.values():
+        node.stop()
+    # Nothing is created where other tests left it.
+    cluster.api.kubectl("delete", "leases", "--namespace", "kube-system", "--selector", "app.kubernetes.io/managed-by=kvip")
     with running(cluster, without(resource, verb, base), tmp_path, ready=False):
         cluster.create("web", VIP)
         wait(lambda: says(cluster, resource, verb, since=before), f"a daemon says that it cannot {verb} {resource}", timeout_s=20)
