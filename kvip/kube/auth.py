@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import urllib.request
 from collections.abc import Awaitable, Callable
 from typing import Self
+from urllib.parse import urlsplit
 
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
@@ -39,6 +41,15 @@ LOAD_DEADLINE_S = 30.0
 """For a credential plugin to answer."""
 
 
+def _proxy_of_the_environment(host: str) -> str | None:
+    """HTTPS_PROXY, HTTP_PROXY and NO_PROXY count, as with client-go. Read once: with `trust_env` aiohttp has a thread read them for each
+    request, and a heartbeat would wait for a free thread and for its turn with the interpreter."""
+    url = urlsplit(host)
+    if url.hostname is None or urllib.request.proxy_bypass(url.hostname):
+        return None
+    return urllib.request.getproxies().get(url.scheme)
+
+
 class Connection:
     """One pool of sockets to one API server, with the credentials for it.
 
@@ -50,7 +61,7 @@ class Connection:
         configuration = client.configuration
         self.host: str = configuration.host.rstrip("/")
         self.tls_server_name: str | None = configuration.tls_server_name or None
-        self.proxy: str | None = configuration.proxy
+        self.proxy: str | None = configuration.proxy or _proxy_of_the_environment(self.host)
         self.proxy_headers: dict[str, str] | None = configuration.proxy_headers
         self._client = client
         self._reload = reload
@@ -61,8 +72,6 @@ class Connection:
             connector=Connector(ssl=client.rest_client.ssl_context),
             connector_owner=True,
             cookie_jar=aiohttp.DummyCookieJar(),
-            # The library's own session does so too: HTTPS_PROXY and NO_PROXY count, as with client-go.
-            trust_env=True,
             # An object may be 1.5 MiB (etcd's limit); aiohttp pauses the socket at twice this size.
             read_bufsize=1 << 20,
             timeout=aiohttp.ClientTimeout(total=None),

@@ -23,6 +23,48 @@ async def test_a_token_is_sent(tmp_path):
     assert server.seen[0].headers["Authorization"] == "Bearer secret"
 
 
+async def test_a_request_needs_no_thread(tmp_path, monkeypatch):
+    """All of them may be stuck, in name resolution or on a disk, and a heartbeat must go out all the same."""
+    async with (
+        kube_server(answer(200, b"{}")) as server,
+        await connect(kubeconfig=write_kubeconfig(tmp_path / "k", server.url)) as connection,
+    ):
+        monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", None)
+        await Api(connection).get("/version", deadline_s=2)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("env", "proxy"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": "http://proxy.example:3128"}, "http://proxy.example:3128"),
+        ({"https_proxy": "http://u:p@proxy.example:3128", "HTTP_PROXY": "http://other.example"}, "http://u:p@proxy.example:3128"),
+        ({"HTTPS_PROXY": "http://proxy.example:3128", "NO_PROXY": "10.0.0.1,.example"}, None),
+        ({"HTTPS_PROXY": "http://proxy.example:3128", "NO_PROXY": "elsewhere.test"}, "http://proxy.example:3128"),
+    ],
+)
+async def test_the_proxy_of_the_environment_counts(tmp_path, monkeypatch, env, proxy):
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    path = write_kubeconfig(tmp_path / "k", "https://api.example:6443")
+    async with await connect(kubeconfig=path) as connection:
+        assert connection.proxy == proxy
+
+
+async def test_requests_go_through_the_proxy(tmp_path, monkeypatch):
+    async with kube_server(answer(200, b"{}")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        async with await connect(kubeconfig=write_kubeconfig(tmp_path / "k", "http://api.example:6443")) as connection:
+            await Api(connection).get("/version", deadline_s=2)
+    assert len(proxy.seen) == 1
+
+
 async def test_a_token_file_is_read_again_without_holding_a_request_up(tmp_path, monkeypatch):
     token = tmp_path / "token"
     token.write_text("one\n")
