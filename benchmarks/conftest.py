@@ -149,6 +149,7 @@ def _compiled(name: str, where: Path) -> Path:
 @pytest.fixture(scope="session")
 def crowd(request: pytest.FixtureRequest) -> Iterator[Crowd]:
     """A lab whose node n1 holds as many VIPs as the parameter says; tests with the same number share it, in the order of their files."""
-    with Crowd(request.param, api=request.config.getoption("--api")) as crowd:
+    count, mode = request.param
+    with Crowd(count, api=request.config.getoption("--api"), mode=mode) as crowd:
         crowd.rest(limit_s=30 + crowd.count / 50)
         yield crowd

@@ -332,8 +332,8 @@ class WatchTap:
         return found
 
 
-def crowds(*short: int, long: Sequence[int] = ()) -> pytest.MarkDecorator:
+def crowds(*short: int, long: Sequence[int] = (), mode: str = CLAIMS_MODE) -> pytest.MarkDecorator:
     """Run the test in crowds of these sizes; in the long ones with --all only."""
-    sizes = [pytest.param(size, id=f"{size}-vips") for size in short]
-    sizes += [pytest.param(size, id=f"{size}-vips", marks=pytest.mark.long) for size in long]
+    sizes = [pytest.param((size, mode), id=f"{size}-vips") for size in short]
+    sizes += [pytest.param((size, mode), id=f"{size}-vips", marks=pytest.mark.long) for size in long]
     return pytest.mark.parametrize("crowd", sizes, indirect=True, scope="session")

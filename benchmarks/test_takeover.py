@@ -81,24 +81,16 @@ def take_over(crowd: Crowd, sniffer: Sniffer, taken: AddressTap) -> float:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("count", [100, pytest.param(1_000, marks=pytest.mark.long), pytest.param(10_000, marks=pytest.mark.long)])
-def test_takeover_by_one_lease(
-    benchmark: BenchmarkFixture, suite: Suite, limit: Path, changes: Path, request: pytest.FixtureRequest, count: int
-) -> None:
+@crowds(100, long=(1_000, 10_000), mode=GLOBAL)
+def test_takeover_by_one_lease(benchmark: BenchmarkFixture, suite: Suite, crowd: Crowd, limit: Path, changes: Path) -> None:
     """Mode global: one write of one Lease permits all."""
-    floor = sum(floor_ms(limit, changes, count))
-    with Crowd(count, api=request.config.getoption("--api"), mode=GLOBAL) as crowd:
-        crowd.rest(limit_s=30 + count / 50)
-        crowd.stand_by()
-        with (
-            crowd.cluster.sniffing() as sniffer,
-            WatchTap(crowd.api, LEASES) as watch,
-            AddressTap(crowd.lan.ns("n2")) as taken,
-        ):
-            benchmark.pedantic(lambda: take_over(crowd, sniffer, taken), rounds=1)  # type: ignore[no-untyped-call]
-            permit = watch.won(LEASE.rpartition("/")[2], "n2")
-            ends = {"bound": max(taken.added().values()) - permit, "frame": max(announced(crowd, sniffer).values()) - permit}
-        crowd.other.kill9()
+    count, floor = crowd.count, sum(floor_ms(limit, changes, crowd.count))
+    crowd.stand_by()
+    with crowd.cluster.sniffing() as sniffer, WatchTap(crowd.api, LEASES) as watch, AddressTap(crowd.lan.ns("n2")) as taken:
+        benchmark.pedantic(lambda: take_over(crowd, sniffer, taken), rounds=1)  # type: ignore[no-untyped-call]
+        permit = watch.won(LEASE.rpartition("/")[2], "n2")
+        ends = {"bound": max(taken.added().values()) - permit, "frame": max(announced(crowd, sniffer).values()) - permit}
+    crowd.other.kill9()
     for what, seconds in ends.items():
         suite.add(
             Figure(
