@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+SPARE = 64
+"""Answers beyond twice the VIPs that are asked for, before those that nobody needs any more are forgotten."""
+
 
 class Desire:
     """Reads the stores, never writes them; `claiming` keeps the ledger."""
@@ -82,7 +85,8 @@ class Desire:
             on_changed=on_ledger_changed,
         )
         self._problems: dict[Uid, tuple[Problem, ...]] = {}
-        self._choices: dict[Vip, Choice] = {}
+        self._choices: dict[Vip, tuple[tuple[Wish, ...], Choice]] = {}
+        """By VIP: the wishes that were asked about, and the answer."""
         self._chosen_at = (0, False)
         self._read_through = False
 
@@ -128,7 +132,6 @@ class Desire:
         noted = dict.fromkeys(keys)
         self.claiming.tidy()
         _each(noted, self._note)
-        self._choices.clear()
         concerned = [*noted, *(self.sharing.settle() - noted.keys())]
         touched = set[Vip]().union(*_each(concerned, self.claiming.claim))
         _each({*concerned, *self._sharers(touched)}, self._object)
@@ -249,18 +252,24 @@ class Desire:
     def choose(self, vip: Vip) -> Choice:
         """Where the VIP may be held. Many Services may share it, and many ask: kept until something that it hangs on changes."""
         at = (self.whereabouts.version, self.whereabouts.synced)
-        if at != self._chosen_at:
+        if at != self._chosen_at or len(self._choices) > 2 * len(self.ledger) + SPARE:
             self._choices.clear()
             self._chosen_at = at
-        choice = self._choices.get(vip)
-        if choice is None:
-            choice = self._choices[vip] = self.whereabouts.choose(self._deciding(vip))
+        deciding = self._deciding(vip)
+        known = self._choices.get(vip)
+        if known is not None and known[0] == deciding:
+            return known[1]
+        choice = self.whereabouts.choose(deciding)
+        self._choices[vip] = (deciding, choice)
         return choice
 
     def _deciding(self, vip: Vip) -> tuple[Wish, ...]:
         """The Services that say where the VIP may be: those that may claim it, else the one that it is kept for."""
+        granted = self.sharing.claimants(vip)
+        if granted:
+            return granted
         kept_for = (self.sharing.wish(claimant.service) for claimant in self.ledger.claimants(vip).values())
-        return self.sharing.claimants(vip) or tuple(wish for wish in kept_for if wish is not None)
+        return tuple(wish for wish in kept_for if wish is not None)
 
 
 def _is_particular(wish: Wish) -> bool:

@@ -86,11 +86,18 @@ class Probing:
         else:
             self._last[vip] = home.name
             if not self.unprobed(vip, home):
-                self._doubted.discard(vip)
-                self._free[vip] = _Silence(succeeds=self._succeeds(vip), nic=home.name, until=float("inf"))
+                self.bound(vip, home)
         if self._last.get(vip, link.name) != link.name:
             del self._last[vip]
             self.doubt(vip)
+
+    def bound(self, vip: Vip, link: Link) -> None:
+        """The VIP was bound on this NIC, because it had not to be asked for. What was doubted since then stays in doubt."""
+        self._last[vip] = link.name
+        if vip in self._doubted and not self._found_free(vip, link):
+            return
+        self._doubted.discard(vip)
+        self._free[vip] = _Silence(succeeds=self._succeeds(vip), nic=link.name, until=float("inf"))
 
     def left(self, vip: Vip) -> None:
         """The VIP is not bound here any more, or is being let go of."""

@@ -36,6 +36,9 @@ class Asking(Protocol):
     def look(self, vip: Vip, link: Link) -> None:
         """Take in where the VIP is bound now, and that it is to go to this NIC."""
 
+    def bound(self, vip: Vip, link: Link) -> None:
+        """The VIP was bound on this NIC: it did not have to be asked for, or nobody answered."""
+
     def left(self, vip: Vip) -> None:
         """The VIP is being let go of."""
 
@@ -206,8 +209,8 @@ class Turn:
             return
         if self._outcome.confirmed(result):
             self._failures.pop(vip, None)
-            if isinstance(result.action, diff.Take):
-                self._asking.look(vip, result.action.link)
+            if isinstance(result.action, diff.Take) and self._facts.is_marked(vip):
+                self._asking.bound(vip, result.action.link)
             return
         count = self._failures.get(vip, (0, ""))[0] + 1
         self._failures[vip] = (count, result.problem)
