@@ -62,7 +62,7 @@ class RulesetMonitor(Follower):
 
     def _take(self, data: memoryview) -> None:
         """Does it tell of a change to a table of ours that we did not make? Once is enough for a turn."""
-        # The last word of a header is the port of whoever asked for the change, and a datagram tells of one transaction (nft_commit_notify).
+        # A header ends with the port of whoever asked for the change, and a datagram tells of one transaction (nft_commit_notify).
         if self._changed or self._owns(int.from_bytes(data[12:16], sys.byteorder)):
             return
         for message in codec.messages(data):
