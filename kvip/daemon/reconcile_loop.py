@@ -216,7 +216,7 @@ class ReconcileLoop:
             if self._desire.ledger.claimants(vip) and self._permit(vip) is not None:
                 metrics.put_back_total.inc()
                 log.warning("the VIP was removed by someone else; putting it back", extra={"vip": vip})
-        if self._desire.surroundings_changed():
+        if self._desire.ground_changed():
             self.on_all_services()
         if self._nics.settle():
             self.on_all_services()

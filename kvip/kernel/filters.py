@@ -26,12 +26,13 @@ Check = tuple[int, int, int, int, bool]
 
 def attach(sock: socket.socket, checks: Sequence[Check], *, matched: int, others: int) -> None:
     """Keep so many bytes (`DROP`, `WHOLE`) of what passes every check, and of the others (socket(7), SO_ATTACH_FILTER). Raises OSError."""
-    program = ctypes.create_string_buffer(_program(checks, matched, others))
-    length = len(program.raw) // 8
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", length, ctypes.addressof(program)))
+    instructions = program(checks, matched=matched, others=others)
+    buffer = ctypes.create_string_buffer(instructions, len(instructions))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(instructions) // 8, ctypes.addressof(buffer)))
 
 
-def _program(checks: Sequence[Check], matched: int, others: int) -> bytes:
+def program(checks: Sequence[Check], *, matched: int, others: int) -> bytes:
+    """The program: what of a packet is kept that passes every check, and of the others."""
     others_at = 2 * len(checks) + 1
     instructions: list[bytes] = []
     for number, (load, offset, compare, value, must_hold) in enumerate(checks):

@@ -110,7 +110,7 @@ def test_a_change_does_not_wait_for_what_is_only_looked_at_again(house, why):
         """Here the others begin to wait; a Service is created right after."""
         add(vips, now=now)
         if marks.waiting and not planned:
-            turn._plan = lambda vip: planned.append(vip) or plan(vip)
+            turn._plan = lambda vip, **now: planned.append(vip) or plan(vip, **now)
             house.apply(service(VIP, uid="uid-web"))
 
     async def story():
