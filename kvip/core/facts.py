@@ -45,6 +45,8 @@ class Facts:
         """Of what is marked."""
         self._strange: dict[Vip, None] = {}
         """Addresses that are there without kvip's mark: each event asks for them, and must not look through all VIPs."""
+        self.strangers = 0
+        """Grows whenever those may be others than before."""
         self.links: dict[IfIndex, Link] = {}
         self.doubted = False
         """The kernel announced something else than the facts; a dump is due."""
@@ -149,8 +151,10 @@ class Facts:
             self._expiry.drop(vip)
         if len(ends) < len(places):
             self._strange[vip] = None
-        else:
-            self._strange.pop(vip, None)
+            self.strangers += 1
+        elif vip in self._strange:
+            del self._strange[vip]
+            self.strangers += 1
 
     def hear(self, address: Address, *, present: bool) -> None:
         """An address message. While a dump is under way it may agree with the facts and not with the dump, which was read before it."""

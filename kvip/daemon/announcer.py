@@ -11,7 +11,6 @@ import heapq
 import logging
 import random
 from collections.abc import Callable, Mapping
-from itertools import islice
 
 from kvip import metrics
 from kvip.clock import Clock
@@ -90,7 +89,7 @@ class Announcer:
         """Begin a burst for a VIP that was bound just now; the first round is due at once."""
         item = Announcement(vip, link.index, started_at=self._clock.now())
         self._active[vip] = item
-        self._push(item, item.started_at)
+        self._queue(item)
         self._wake.set()
 
     def again(self, vip: Vip, *, rounds: int) -> Announcement | None:
@@ -105,7 +104,7 @@ class Announcer:
         item.fresh = before.fresh and before.number == 0
         item.reported, item.last_at = before.reported, before.last_at
         self._active[vip] = item
-        self._push(item, item.started_at)
+        self._queue(item)
         self._wake.set()
         return item
 
@@ -165,14 +164,20 @@ class Announcer:
         item.due = due
         heapq.heappush(self._due, (due, self._count, item))
 
+    def _queue(self, item: Announcement) -> None:
+        """Its next round is due."""
+        queues = self._ready.get(item.index)
+        if queues is None:
+            queues = self._ready[item.index] = tuple({} for _ in Priority)
+        queues[priority_of(item.number, rounds=len(item.offsets_s), fresh=item.fresh)][item.vip] = item
+
     def _turn(self) -> float:
         """Move what is due to the queues, send at most one batch per NIC; returns seconds until the next turn."""
         now = self._clock.now()
         while self._due and self._due[0][0] <= now:
             item = heapq.heappop(self._due)[2]
             if self._active.get(item.vip) is item:
-                queues = self._ready.setdefault(item.index, tuple({} for _ in Priority))
-                queues[priority_of(item.number, rounds=len(item.offsets_s), fresh=item.fresh)][item.vip] = item
+                self._queue(item)
         pause_s = self._due[0][0] - now if self._due else IDLE_BEAT_S
         waiting = 0
         self._rush(sum(len(queues[Priority.TAKE_OVER]) for queues in self._ready.values()))
@@ -193,15 +198,18 @@ class Announcer:
         tokens = min(bucket.available(now), BATCH_FRAMES)
         chosen: list[Announcement] = []
         frames = 0
-        for vip, item in list(islice(queue.items(), BATCH_FRAMES)):
+        stopped: list[Vip] = []
+        for vip, item in queue.items():
             if self._active.get(vip) is not item:
-                del queue[vip]
+                stopped.append(vip)
                 continue
             cost = 1 if is_ipv6(vip) else 2
             if frames + cost > tokens:
                 break
             chosen.append(item)
             frames += cost
+        for vip in stopped:
+            del queue[vip]
         if not chosen:
             return bucket.wait_s(2) + 0.0001 if queue else 0.0
         return self._send(index, queue, chosen, bucket, priority)

@@ -232,5 +232,8 @@ def _assemble_reconcile(parts: Parts) -> None:
         lifetime_s=parts.lifetime_s,
     )
     parts.monitor = Monitor(
-        on_address=parts.upkeep.on_address, on_link=parts.upkeep.on_link, on_resync=lambda: parts.upkeep.doubt("overrun")
+        on_address=parts.upkeep.on_address,
+        on_link=parts.upkeep.on_link,
+        on_resync=lambda: parts.upkeep.doubt("overrun"),
+        answered=parts.addresses.port,
     )

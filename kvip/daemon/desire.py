@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+LOOK_AGAIN_S = 0.5
+SPARE = 64
+"""Answers beyond twice the VIPs that are asked for, before those that nobody needs any more are forgotten."""
+
 
 class Desire:
     """Reads the stores, never writes them; `claiming` keeps the ledger."""
@@ -82,9 +86,12 @@ class Desire:
             on_changed=on_ledger_changed,
         )
         self._problems: dict[Uid, tuple[Problem, ...]] = {}
-        self._choices: dict[Vip, Choice] = {}
+        self._choices: dict[Vip, tuple[tuple[Wish, ...], Choice]] = {}  # with the wishes that were asked about
         self._chosen_at = (0, False)
         self._read_through = False
+        self._clock = clock
+        self._seen: tuple[int, tuple[Link, ...]] | None = None
+        self._look_again_at = 0.0
 
     @property
     def synced(self) -> bool:
@@ -103,6 +110,15 @@ class Desire:
     def known_services(self) -> set[ServiceKey]:
         """Every Service that exists or has a claim."""
         return {ServiceKey(key) for key in self._services.store} | set(self.ledger.services())
+
+    def ground_changed(self) -> bool:
+        """The same as `surroundings_changed`, looked at as soon as this node's addresses or NICs are others, and else now and then: whoever
+        changes anything else says so."""
+        seen, now = (self._facts.strangers, tuple(self._facts.links.values())), self._clock.now()
+        if seen == self._seen and now < self._look_again_at:
+            return False
+        self._seen, self._look_again_at = seen, now + LOOK_AGAIN_S
+        return self.surroundings_changed()
 
     def surroundings_changed(self) -> bool:
         """Take in the addresses that are taken already; True when they differ from before."""
@@ -128,7 +144,6 @@ class Desire:
         noted = dict.fromkeys(keys)
         self.claiming.tidy()
         _each(noted, self._note)
-        self._choices.clear()
         concerned = [*noted, *(self.sharing.settle() - noted.keys())]
         touched = set[Vip]().union(*_each(concerned, self.claiming.claim))
         _each({*concerned, *self._sharers(touched)}, self._object)
@@ -252,15 +267,22 @@ class Desire:
         if at != self._chosen_at:
             self._choices.clear()
             self._chosen_at = at
-        choice = self._choices.get(vip)
-        if choice is None:
-            choice = self._choices[vip] = self.whereabouts.choose(self._deciding(vip))
+        deciding = self._deciding(vip)
+        known = self._choices.get(vip)
+        if known is not None and known[0] == deciding:
+            return known[1]
+        if len(self._choices) > 2 * len(self.ledger) + SPARE:
+            self._choices.clear()
+        choice = self.whereabouts.choose(deciding)
+        self._choices[vip] = (deciding, choice)
         return choice
 
     def _deciding(self, vip: Vip) -> tuple[Wish, ...]:
         """The Services that say where the VIP may be: those that may claim it, else the one that it is kept for."""
-        kept_for = (self.sharing.wish(claimant.service) for claimant in self.ledger.claimants(vip).values())
-        return self.sharing.claimants(vip) or tuple(wish for wish in kept_for if wish is not None)
+        granted = self.sharing.claimants(vip)
+        if granted:
+            return granted
+        return tuple(filter(None, (self.sharing.wish(claimant.service) for claimant in self.ledger.claimants(vip).values())))
 
 
 def _is_particular(wish: Wish) -> bool:

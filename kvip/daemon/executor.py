@@ -129,9 +129,9 @@ class Executor:
             else:
                 problems = self._binding.remove([action.address for action in part])
                 self._take_out([action.vip for action in part if not action.keeps])
-                for action, problem in zip(part, problems, strict=True):
-                    metrics.actions_total.labels("let_go", "failed" if problem else "done").inc()
-                    done.append(Done(action=action, problem=problem))
+                results = [Done(action=action, problem=problem) for action, problem in zip(part, problems, strict=True)]
+                _count("let_go", results)
+                done += results
             self._progress()
             await asyncio.sleep(0)
         return done
@@ -144,6 +144,7 @@ class Executor:
                 break
             allowed, refused = self._admit(part, epoch)
             done += refused
+            results: list[Done] = []
             bound = self._binding.bind("add", [(a.vip, a.link) for a in allowed], dad={a.vip for a in allowed if a.dad})
             if self._binding.unknown:
                 self._unknown.update((action.vip, action.link.name) for action in allowed)
@@ -156,8 +157,9 @@ class Executor:
                 # RFC 4862 5.4: a tentative address is not advertised; the kernel reports its end, and the next turn announces it.
                 elif result.seen is None or not result.seen.flags & TENTATIVE:
                     self._announcer.start(action.vip, action.link)
-                metrics.actions_total.labels("take", "failed" if problem else "done").inc()
-                done.append(Done(action=action, problem=problem))
+                results.append(Done(action=action, problem=problem))
+            _count("take", results)
+            done += results
             self._progress()
             await asyncio.sleep(0)
         return done
@@ -172,8 +174,9 @@ class Executor:
             done += refused
             for action in allowed:
                 self._announcer.start(action.vip, action.link)
-                metrics.actions_total.labels("adopt", "done").inc()
-                done.append(Done(action=action))
+            results = [Done(action=action) for action in allowed]
+            _count("adopt", results)
+            done += results
             self._progress()
             await asyncio.sleep(0)
         return done
@@ -189,9 +192,9 @@ class Executor:
                 done += [Done(action=action, problem=IN_DOUBT) for action in allowed]
                 continue
             renewed = self._binding.bind("replace", [(action.vip, action.link) for action in allowed])
-            for action, (_, problem) in zip(allowed, renewed, strict=True):
-                metrics.actions_total.labels("refresh", "failed" if problem else "done").inc()
-                done.append(Done(action=action, problem=problem))
+            results = [Done(action=action, problem=problem) for action, (_, problem) in zip(allowed, renewed, strict=True)]
+            _count("refresh", results)
+            done += results
             self._progress()
             await asyncio.sleep(0)
         return done
@@ -328,3 +331,10 @@ class Executor:
         an address that lost kvip's mark meanwhile, so they wait for a dump."""
         self._catch_up()
         return self._facts.doubted
+
+
+def _count(kind: str, results: Sequence[Done]) -> None:
+    failed = sum(bool(result.problem) for result in results)
+    for outcome, number in (("failed", failed), ("done", len(results) - failed)):
+        if number:
+            metrics.actions_total.labels(kind, outcome).inc(number)

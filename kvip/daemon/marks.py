@@ -22,6 +22,7 @@ class Marks:
         self._first: OrderedDict[Vip, float] = OrderedDict()
         self._others: OrderedDict[Vip, float] = OrderedDict()
         self._unhurried: OrderedDict[Vip, float] = OrderedDict()
+        self._renewals: OrderedDict[Vip, float] = OrderedDict()
         self._aside: dict[Vip, float] = {}
 
     def __len__(self) -> int:
@@ -31,7 +32,7 @@ class Marks:
     @property
     def waiting(self) -> bool:
         """Is there anything to plan?"""
-        return bool(self._first or self._others or self._unhurried or self._new)
+        return bool(self._first or self._others or self._unhurried or self._renewals or self._new)
 
     def add(self, vips: Iterable[Vip], *, now: float) -> None:
         """These may have changed. Quick for any number: what is asked of each is asked by `sort`."""
@@ -45,8 +46,9 @@ class Marks:
             if vip in self._first:
                 continue
             at = self._aside.pop(vip, marked_at) if self._aside else marked_at
-            if self._unhurried:
-                self._unhurried.pop(vip, None)
+            for queue in (self._unhurried, self._renewals):
+                if queue:
+                    queue.pop(vip, None)
             if self._ends(vip):
                 self._first[vip] = self._others.pop(vip, at)
             else:
@@ -54,10 +56,20 @@ class Marks:
         return bool(self._new)
 
     def add_unhurried(self, vips: Iterable[Vip], *, now: float) -> None:
-        """These are to be looked at as well, for lifetimes or an audit: nothing is known to have changed, and they hold up nothing."""
+        """These are to be looked at as well, for an audit: nothing is known to have changed, and they hold up nothing."""
         for vip in vips:
-            if vip not in self._first and vip not in self._others and vip not in self._aside and vip not in self._new:
+            if not self._hurried(vip):
                 self._unhurried.setdefault(vip, now)
+                self._renewals.pop(vip, None)
+
+    def add_renewals(self, vips: Iterable[Vip], *, now: float) -> None:
+        """The lifetimes of these are to be renewed: as unhurried, and nobody need hear that they were looked at."""
+        for vip in vips:
+            if not self._hurried(vip) and vip not in self._unhurried:
+                self._renewals.setdefault(vip, now)
+
+    def _hurried(self, vip: Vip) -> bool:
+        return vip in self._first or vip in self._others or vip in self._aside or vip in self._new
 
     def take(self, *, most: int, beside: int = 0, reading: bool) -> dict[Vip, float]:
         """The next ones, at most so many, with the instant at which each was marked; `beside` them at most so many unhurried ones.
@@ -73,6 +85,12 @@ class Marks:
         for queue in (self._first, self._others):
             self._move(queue, chosen, most, reading=reading)
         self._move(self._unhurried, chosen, len(chosen) + beside, reading=reading)
+        return chosen
+
+    def take_renewals(self, *, most: int, reading: bool) -> dict[Vip, float]:
+        """The next ones of which only the lifetime is to be renewed. To be called after `take`, which sorts."""
+        chosen: dict[Vip, float] = {}
+        self._move(self._renewals, chosen, most, reading=reading)
         return chosen
 
     def _move(self, queue: OrderedDict[Vip, float], chosen: dict[Vip, float], most: int, *, reading: bool) -> None:

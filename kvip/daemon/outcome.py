@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from kvip import metrics
 from kvip.clock import Clock
@@ -19,6 +20,7 @@ from kvip.daemon.chronicle import Chronicle
 from kvip.daemon.desire import Desire
 from kvip.daemon.executor import Done
 from kvip.daemon.publisher import Publisher
+from kvip.daemon.rush import LONGEST_S
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ class Outcome:
         self._asked_at: dict[Vip, float] = {}
         self._announced_at: dict[Vip, float] = {}
         self._bound_at: dict[Vip, float] = {}
+        self._untold: dict[Vip, diff.Take | diff.Adopt] = {}
+        """Confirmed, in the order in which it was; each is in `_bound_at`."""
         self._ending_at: dict[Vip, float] = {}
         self._conflicts: set[Vip] = set()
         self._left_over: dict[Vip, tuple[Claimant, ...]] = {}
@@ -91,6 +95,7 @@ class Outcome:
         self._stopped(vip)
 
     def _stopped(self, vip: Vip) -> None:
+        self._tell(vip)
         self._announced_at.pop(vip, None)
         self._bound_at.pop(vip, None)
         self._publisher.stopped(vip)
@@ -100,6 +105,7 @@ class Outcome:
         self._publisher.stopped_all()
         self._announced_at.clear()
         self._bound_at.clear()
+        self._untold.clear()
         self._asked_at.clear()
         self._ending_at.clear()
         self._conflicts.clear()
@@ -114,22 +120,35 @@ class Outcome:
                 extra={"action": type(action).__name__, "vip": vip, "nic": self._nic(action), "reason": done.problem},
             )
             return False
-        if isinstance(action, diff.Adopt | diff.Take):
-            if not self._facts.is_marked(vip):
-                # Withdrawn by a fence before there was time to report it.
-                return True
-            self._bound_at[vip] = self._clock.now()
-        if isinstance(action, diff.Adopt):
-            log.info("vip adopted", extra={"vip": vip, "nic": action.link.name})
-            self._chronicle.note("adopted", vip, detail=action.link.name)
-        elif isinstance(action, diff.Take):
-            claimants = self._desire.ledger.claimants(vip).values()
-            log.info("vip bound", extra={"vip": vip, "nic": action.link.name, "services": [c.service for c in claimants]})
-            if vip not in self._announced_at:
-                self._chronicle.note("bound", vip, detail=action.link.name)
-        elif isinstance(action, diff.LetGo):
+        if isinstance(action, diff.LetGo):
             self._released(action)
+        elif not isinstance(action, diff.Refresh) and self._facts.is_marked(vip):  # else withdrawn by a fence meanwhile
+            self._bound_at[vip] = self._clock.now()
+            self._untold[vip] = action
         return True
+
+    def tell(self, *, most: int, idle: bool) -> bool:
+        """Say what was bound, of so many VIPs at most. Not `idle`: a crowd of others is on its way, and only what has waited for
+        `LONGEST_S` is said. Is there more to be said now?"""
+        said_by = float("inf") if idle else self._clock.now() - LONGEST_S
+        due = [vip for vip in islice(self._untold, most) if self._bound_at[vip] <= said_by]
+        for vip in due:
+            self._tell(vip)
+        return len(due) == most and bool(self._untold)
+
+    def _tell(self, vip: Vip) -> None:
+        action = self._untold.pop(vip, None)
+        if action is None:
+            return
+        nic = action.link.name
+        if isinstance(action, diff.Adopt):
+            log.info("vip adopted", extra={"vip": vip, "nic": nic})
+            self._chronicle.note("adopted", vip, detail=nic)
+            return
+        claimants = self._desire.ledger.claimants(vip).values()
+        log.info("vip bound", extra={"vip": vip, "nic": nic, "services": [c.service for c in claimants]})
+        if vip not in self._announced_at:
+            self._chronicle.note("bound", vip, detail=nic)
 
     def _released(self, action: diff.LetGo) -> None:
         vip = action.vip

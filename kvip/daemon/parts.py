@@ -91,6 +91,7 @@ class Parts:
         self.settings = settings
         self.clock = clock
         self.ports = ports
+        self.addresses = addresses
         self.renewed_at: float | None = None
         """When a renewal of a lease last counted."""
         self.heartbeats = Heartbeats(clock)

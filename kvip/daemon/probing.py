@@ -79,6 +79,8 @@ class Probing:
     def look(self, vip: Vip, link: Link) -> None:
         """Take in where the VIP is bound now, and that it is to go to this NIC. To be called before each plan."""
         now, home = self._clock.now(), self._home(vip)
+        if home is not None and home.name == link.name and self._is_settled(vip, home.name):
+            return
         if vip in self._over and self._claimed(vip) and now - self._over.pop(vip) > RECREATED_S:
             self._drop(vip)
         if home is None:
@@ -86,11 +88,25 @@ class Probing:
         else:
             self._last[vip] = home.name
             if not self.unprobed(vip, home):
-                self._doubted.discard(vip)
-                self._free[vip] = _Silence(succeeds=self._succeeds(vip), nic=home.name, until=float("inf"))
+                self.bound(vip, home)
         if self._last.get(vip, link.name) != link.name:
             del self._last[vip]
             self.doubt(vip)
+
+    def _is_settled(self, vip: Vip, nic: str) -> bool:
+        """Is all this known of a VIP that is bound on this NIC?"""
+        known = self._free.get(vip)
+        if known is None or known.until != float("inf") or known.nic != nic or self._last.get(vip) != nic:
+            return False
+        return vip not in self._over and vip not in self._doubted and known.succeeds == self._succeeds(vip)
+
+    def bound(self, vip: Vip, link: Link) -> None:
+        """The VIP was bound on this NIC, because it had not to be asked for. What was doubted since then stays in doubt."""
+        self._last[vip] = link.name
+        if vip in self._doubted and not self._found_free(vip, link):
+            return
+        self._doubted.discard(vip)
+        self._free[vip] = _Silence(succeeds=self._succeeds(vip), nic=link.name, until=float("inf"))
 
     def left(self, vip: Vip) -> None:
         """The VIP is not bound here any more, or is being let go of."""

@@ -161,23 +161,32 @@ class ReconcileLoop:
                 await asyncio.sleep(0)
             reading = bool(self._services) and self._desire.known
             dirty = self._marks.take(most=VIPS_PER_TURN, beside=UNHURRIED_PER_TURN, reading=reading)
+            renewals = self._marks.take_renewals(most=UNHURRIED_PER_TURN, reading=reading)
+            if dirty or renewals:
+                await self.turn.act(dirty | renewals, self)
             if dirty:
-                await self.turn.act(dirty, self)
                 self._demand_changed(dirty)
                 if not self._desire.known:
                     self._told_unknown.update(dirty)
             self._heartbeats.beat("reconcile")
             if self._desire.known:
                 self._outcome.report_left_over()
-            if self._marks.waiting or (self._services and self._desire.synced):
-                for _ in range(STEPS_BETWEEN_TURNS):
-                    await asyncio.sleep(0)
+            crowded = self._marks.waiting or (bool(self._services) and self._desire.synced)
+            while self._outcome.tell(most=SLICE, idle=not crowded) and not self._wake.is_set():
+                await self._others()
+            if crowded:
+                await self._others()
                 continue
             try:
                 async with asyncio.timeout(self._pause_s()):
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    async def _others(self) -> None:
+        """Let others have their turn."""
+        for _ in range(STEPS_BETWEEN_TURNS):
+            await asyncio.sleep(0)
 
     def _ends(self, vip: Vip) -> bool:
         """Is the VIP here, and nobody asks for it or this node may not hold it?"""
@@ -207,7 +216,7 @@ class ReconcileLoop:
             if self._desire.ledger.claimants(vip) and self._permit(vip) is not None:
                 metrics.put_back_total.inc()
                 log.warning("the VIP was removed by someone else; putting it back", extra={"vip": vip})
-        if self._desire.surroundings_changed():
+        if self._desire.ground_changed():
             self.on_all_services()
         if self._nics.settle():
             self.on_all_services()
@@ -242,4 +251,4 @@ class ReconcileLoop:
         self._refreshed_at = now
         lifetime_s = self._lifetime_s()
         most = max(FEWEST_REFRESHES, round(self._facts.marked_count() * REFRESH_SHARE * TICK_S / lifetime_s))
-        self._marks.add_unhurried(self._facts.expiring(diff.renewal_by(now, lifetime_s=lifetime_s), most=most), now=now)
+        self._marks.add_renewals(self._facts.expiring(diff.renewal_by(now, lifetime_s=lifetime_s), most=most), now=now)

@@ -36,6 +36,9 @@ class Asking(Protocol):
     def look(self, vip: Vip, link: Link) -> None:
         """Take in where the VIP is bound now, and that it is to go to this NIC."""
 
+    def bound(self, vip: Vip, link: Link) -> None:
+        """The VIP was bound on this NIC: it did not have to be asked for, or nobody answered."""
+
     def left(self, vip: Vip) -> None:
         """The VIP is being let go of."""
 
@@ -110,7 +113,7 @@ class Turn:
 
     async def act(self, dirty: Mapping[Vip, float], again: Again) -> None:
         """Bring these VIPs (with the instant at which each was marked) in line with what is wanted."""
-        epoch = self._executor.epoch
+        epoch, now, lifetime_s = self._executor.epoch, self._clock.now(), self._lifetime_s()
         let_gos: list[diff.LetGo] = []
         takes: list[diff.Take] = []
         adopts: list[diff.Adopt] = []
@@ -118,7 +121,7 @@ class Turn:
         probes: dict[Link, list[Vip]] = {}
         for vip, marked_at in dirty.items():
             conflict: Address | None = None
-            actions = self._plan(vip)
+            actions = self._plan(vip, now=now, lifetime_s=lifetime_s)
             ends = any(isinstance(action, diff.LetGo) and not action.keeps for action in actions)
             self._outcome.ending(vip, marked_at if ends else None)
             if not actions and not self._facts.is_marked(vip):
@@ -171,7 +174,7 @@ class Turn:
             if number % SLICE == 0:
                 await asyncio.sleep(0)
 
-    def _plan(self, vip: Vip) -> tuple[diff.Action, ...]:
+    def _plan(self, vip: Vip, *, now: float, lifetime_s: int) -> tuple[diff.Action, ...]:
         permitted = self._permit(vip) is not None
         bound, placed = self._facts.bound(vip), self._nics.placed(vip)
         link = self._nics.link(vip, placed)
@@ -194,7 +197,7 @@ class Turn:
         if wanted.known and not wanted.claimed:
             self._failures.pop(vip, None)
             self._asking.forget(vip)
-        return diff.plan(wanted, bound, now=self._clock.now(), lifetime_s=self._lifetime_s())
+        return diff.plan(wanted, bound, now=now, lifetime_s=lifetime_s)
 
     def _judge(self, result: Done, again: Again) -> None:
         vip = result.action.vip
@@ -206,8 +209,8 @@ class Turn:
             return
         if self._outcome.confirmed(result):
             self._failures.pop(vip, None)
-            if isinstance(result.action, diff.Take):
-                self._asking.look(vip, result.action.link)
+            if isinstance(result.action, diff.Take) and self._facts.is_marked(vip):
+                self._asking.bound(vip, result.action.link)
             return
         count = self._failures.get(vip, (0, ""))[0] + 1
         self._failures[vip] = (count, result.problem)

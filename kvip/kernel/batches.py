@@ -87,6 +87,11 @@ class AddressSocket:
         """Close the socket; idempotent."""
         self._socket.close()
 
+    @property
+    def port(self) -> int:
+        """The port by which the kernel tells this socket from others (netlink(7))."""
+        return int(self._socket.getsockname()[0])
+
     def apply(self, operations: Sequence[AddressOp]) -> list[OpResult]:
         """Do `operations` in order, and read each back; a refusal is in its result, never raised.
 

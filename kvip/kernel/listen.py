@@ -9,7 +9,6 @@ later: a flood then costs about a tenth of a core, and what does not fit the soc
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
 import logging
 import os
@@ -23,6 +22,7 @@ from kvip.core.model import Link, Vip, packed
 from kvip.errors import AnnounceError
 from kvip.kernel.batches import set_receive_buffer
 from kvip.kernel.claims import read_claim
+from kvip.kernel.filters import AT_LEAST, BYTE, DROP, EQUAL, GREATER, HALF, Check, attach
 from kvip.kernel.packet import send_batch
 from kvip.kernel.probe import solicited_node_mac
 
@@ -36,32 +36,29 @@ _ETH_P_IPV6: Final = 0x86DD
 _FRAME_BYTES: Final = 512
 _QUEUE_BYTES: Final = 1 << 20
 """The kernel charges about 768 bytes for a small frame, and doubles what is asked (socket(7)): some 2,700 frames."""
-_SO_ATTACH_FILTER: Final = 26
 _SOL_PACKET: Final = 263
 _ADD_MEMBERSHIP, _DROP_MEMBERSHIP, _STATISTICS = 1, 2, 6
 _MR_MULTICAST, _MR_ALLMULTI = 0, 2
 _GROUPS_LIMIT: Final = 64
 """NICs filter a few dozen multicast addresses in hardware; beyond that, all of them are let in at once."""
 
-# linux/bpf_common.h: BPF_LD | BPF_ABS with BPF_B or BPF_H, BPF_JMP | BPF_K with BPF_JEQ, BPF_JGT or BPF_JGE, BPF_RET.
-_BYTE, _HALF, _EQUAL, _GREATER, _AT_LEAST, _RETURN = 0x30, 0x28, 0x15, 0x25, 0x35, 0x06
 # SKF_AD_OFF + SKF_AD_PKTTYPE (linux/filter.h); PACKET_HOST, _BROADCAST and _MULTICAST are 0 to 2. The rest is not for this
 # host: of another VLAN, seen in promiscuous mode, looped back, or sent by it (linux/if_packet.h).
-_NOT_FOR_US: Final = (_BYTE, 0xFFFFF004, _GREATER, 2, False)
+_NOT_FOR_US: Final = (BYTE, 0xFFFFF004, GREATER, 2, False)
 _ARP_CHECKS: Final = (
     _NOT_FOR_US,
-    (_HALF, 14, _EQUAL, 1, True),
-    (_HALF, 16, _EQUAL, 0x0800, True),
-    (_HALF, 18, _EQUAL, 0x0604, True),
-    (_HALF, 20, _AT_LEAST, 1, True),
-    (_HALF, 20, _GREATER, 2, False),
+    (HALF, 14, EQUAL, 1, True),
+    (HALF, 16, EQUAL, 0x0800, True),
+    (HALF, 18, EQUAL, 0x0604, True),
+    (HALF, 20, AT_LEAST, 1, True),
+    (HALF, 20, GREATER, 2, False),
 )
 _ND_CHECKS: Final = (
     _NOT_FOR_US,
-    (_BYTE, 20, _EQUAL, 58, True),
-    (_BYTE, 21, _EQUAL, 255, True),
-    (_BYTE, 54, _AT_LEAST, 135, True),
-    (_BYTE, 54, _GREATER, 136, False),
+    (BYTE, 20, EQUAL, 58, True),
+    (BYTE, 21, EQUAL, 255, True),
+    (BYTE, 54, AT_LEAST, 135, True),
+    (BYTE, 54, GREATER, 136, False),
 )
 
 
@@ -189,10 +186,6 @@ class ClaimListener:
             self._loop.add_reader(sock.fileno(), self._read, sock)
 
 
-Check = tuple[int, int, int, int, bool]
-"""How to load, from where, how to compare, with what, and whether that must hold."""
-
-
 def _open(link: Link, protocol: int, checks: tuple[Check, ...]) -> socket.socket:
     try:
         # Protocol 0 receives nothing until it is bound, so that no frame passes before the filter is there.
@@ -202,9 +195,7 @@ def _open(link: Link, protocol: int, checks: tuple[Check, ...]) -> socket.socket
     except OSError as problem:
         raise AnnounceError(link.name, f"no packet socket: {os.strerror(problem.errno or 0)}") from problem
     try:
-        program = ctypes.create_string_buffer(_program(checks))
-        length = len(program.raw) // 8
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", length, ctypes.addressof(program)))
+        attach(sock, checks, matched=_FRAME_BYTES, others=DROP)
         set_receive_buffer(sock, _QUEUE_BYTES)
         name = socket.if_indextoname(link.index)
         sock.bind((name, protocol))
@@ -217,15 +208,3 @@ def _open(link: Link, protocol: int, checks: tuple[Check, ...]) -> socket.socket
         sock.close()
         raise
     return sock
-
-
-def _program(checks: tuple[Check, ...]) -> bytes:
-    """A classic BPF program that takes the first 512 bytes of what passes every check, and nothing of the rest."""
-    drop_at = 2 * len(checks) + 1
-    instructions: list[bytes] = []
-    for number, (load, offset, compare, value, must_hold) in enumerate(checks):
-        to_drop = drop_at - (2 * number + 2)
-        instructions.append(struct.pack("HBBI", load, 0, 0, offset))
-        instructions.append(struct.pack("HBBI", compare, *((0, to_drop) if must_hold else (to_drop, 0)), value))
-    instructions += [struct.pack("HBBI", _RETURN, 0, 0, _FRAME_BYTES), struct.pack("HBBI", _RETURN, 0, 0, 0)]
-    return b"".join(instructions)

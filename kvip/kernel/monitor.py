@@ -12,6 +12,7 @@ from typing import Final
 
 from kvip.core.model import Address, IfIndex, Link
 from kvip.kernel import codec
+from kvip.kernel.filters import BYTE, DROP, EQUAL, HALF, WHOLE, WORD, Check, attach
 from kvip.kernel.follower import Follower
 from kvip.kernel.links import decode_link
 from kvip.kernel.recurring import decode_address
@@ -34,13 +35,17 @@ class Monitor(Follower):
         on_address: Callable[[Address, bool], None],
         on_link: Callable[[Link | None, IfIndex, bool], None],
         on_resync: Callable[[], None],
+        answered: int = 0,
         receive_buffer: int = 4 << 20,
     ) -> None:
-        """`on_address(address, present)`; `on_link(link, index, present)`, with the link None when it is gone."""
+        """`on_address(address, present)`; `on_link(link, index, present)`, with the link None when it is gone.
+
+        `answered`: the netlink port of a socket whose IPv4 host addresses need no report, because each is read back there."""
         super().__init__(receive_buffer=receive_buffer)
         self._on_address = on_address
         self._on_link = on_link
         self._on_resync = on_resync
+        self._answered = answered
 
     def catch_up(self) -> None:
         """Handle at once what the kernel has announced already and the event loop has not read yet."""
@@ -48,6 +53,8 @@ class Monitor(Follower):
             self._on_resync()
 
     def _join(self, sock: socket.socket) -> None:
+        if self._answered:
+            attach(sock, _added_by(self._answered), matched=DROP, others=WHOLE)
         sock.bind((0, _GROUPS))
 
     def _missed(self) -> None:
@@ -70,3 +77,14 @@ class Monitor(Follower):
             if link is not None:
                 present = message.type == codec.RTM_NEWLINK
                 self._on_link(link if present else None, link.index, present)
+
+
+def _added_by(port: int) -> tuple[Check, ...]:
+    """RTM_NEWADDR of an IPv4 host address by a request from this port (rtmsg_ifa, net/ipv4/devinet.c: nlmsg_pid). Fields of netlink are in
+    host order, a filter loads them in network order."""
+    return (
+        (HALF, 4, EQUAL, socket.htons(codec.RTM_NEWADDR), True),
+        (WORD, 12, EQUAL, socket.htonl(port), True),
+        (BYTE, 16, EQUAL, socket.AF_INET, True),
+        (BYTE, 17, EQUAL, 32, True),
+    )

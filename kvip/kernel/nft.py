@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from kvip.kernel.codec import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, DecodeError, Message
@@ -75,13 +76,22 @@ def _body(family: str | int, *attributes: bytes, resource: int = 0) -> bytes:
 
 def element(key: bytes, *, chain: str = "", timeout_ms: int = 0) -> bytes:
     """One element of a list: `chain` makes it a map's, with the verdict `goto chain`; `timeout_ms` 0 = it stays."""
-    parts = _attr(_ELEM_KEY | _NESTED, _attr(1, key))
-    if chain:
-        verdict = _attr(1, struct.pack("!i", _GOTO)) + _text(2, chain)
-        parts += _attr(_ELEM_DATA | _NESTED, _attr(2 | _NESTED, verdict))
+    rest = _verdict(chain) if chain else b""
     if timeout_ms:
-        parts += _attr(_ELEM_TIMEOUT, struct.pack("!Q", timeout_ms))
-    return _attr(1 | _NESTED, parts)
+        rest += _attr(_ELEM_TIMEOUT, struct.pack("!Q", timeout_ms))
+    return b"".join((_up_to_key(len(key), len(rest)), key, bytes(-len(key) % 4), rest))
+
+
+@lru_cache(maxsize=256)
+def _verdict(chain: str) -> bytes:
+    return _attr(_ELEM_DATA | _NESTED, _attr(2 | _NESTED, _attr(1, struct.pack("!i", _GOTO)) + _text(2, chain)))
+
+
+@lru_cache(maxsize=256)
+def _up_to_key(key_bytes: int, rest_bytes: int) -> bytes:
+    """What comes before the key of an element: the heads of the attributes that it is in."""
+    whole = _attr(1 | _NESTED, _attr(_ELEM_KEY | _NESTED, _attr(1, bytes(key_bytes))) + bytes(rest_bytes))
+    return whole[: len(whole) - rest_bytes - key_bytes - -key_bytes % 4]
 
 
 def change_elements(kind: ChangeKind, family: str, table: str, name: str, elements: Iterable[bytes], *, exclusive: bool = False) -> Request:

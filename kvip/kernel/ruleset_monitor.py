@@ -62,11 +62,10 @@ class RulesetMonitor(Follower):
 
     def _take(self, data: memoryview) -> None:
         """Does it tell of a change to a table of ours that we did not make? Once is enough for a turn."""
-        if self._changed:
+        # A header ends with the port of whoever asked for the change, and a datagram tells of one transaction (nft_commit_notify).
+        if self._changed or self._owns(int.from_bytes(data[12:16], sys.byteorder)):
             return
         for message in codec.messages(data):
-            # The last word of the header is the port of whoever asked for the change (nf_tables_api.c, nft_ctx.portid).
-            port = int.from_bytes(data[message.start - 4 : message.start], sys.byteorder)
-            if nft.is_nftables(message) and not self._owns(port) and nft.family_of(message) and nft.table_of(message) == self._table:
+            if nft.is_nftables(message) and nft.family_of(message) and nft.table_of(message) == self._table:
                 self._changed = True
                 return

@@ -201,11 +201,14 @@ class Switch:
         gone: dict[tuple[str, str], list[bytes]] = {}
         new: dict[tuple[str, str], list[bytes]] = {}
         for vip, place in targets.items():
-            before = set(ruleset.verdicts(vip, self._places.get(vip), self._nics))
-            after = set(ruleset.verdicts(vip, place, self._nics))
-            for verdict in before - after:
-                gone.setdefault((verdict.family, verdict.map), []).append(nft.element(verdict.key))
-            for verdict in after - before:
+            before = ruleset.verdicts(vip, self._places.get(vip), self._nics)
+            after = ruleset.verdicts(vip, place, self._nics)
+            for verdict in before:
+                if verdict not in after:
+                    gone.setdefault((verdict.family, verdict.map), []).append(nft.element(verdict.key))
+            for verdict in after:
+                if verdict in before:
+                    continue
                 new.setdefault((verdict.family, verdict.map), []).append(nft.element(verdict.key, chain=verdict.chain))
         kinds: tuple[tuple[nft.ChangeKind, dict[tuple[str, str], list[bytes]]], ...] = (("delete", gone), ("add", new))
         requests = [

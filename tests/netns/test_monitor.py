@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 
+import msgspec
 import pytest
 import uvloop
 from pyroute2.netlink.exceptions import NetlinkError as Pyroute2Error
@@ -277,3 +278,31 @@ def test_a_callback_that_fails_ends_the_monitor_with_its_error(run, own_namespac
         assert isinstance(caught.value.exceptions[0], RuntimeError)
 
     run(asyncio.wait_for(main(), 5))
+
+
+@both_loops
+def test_what_a_socket_reads_back_itself_is_not_reported_and_all_else_is(run, veth, run_ip):
+    """Thousands of its own additions would each be decoded to learn what is known."""
+    with AddressSocket() as sock:
+
+        def change(kind, vip, **fields):
+            address = msgspec.structs.replace(vip_address(vip, veth.index, valid_s=60), **fields)
+            (result,) = sock.apply([AddressOp(kind=kind, address=address)])
+            assert result.errno == 0
+
+        async def body(seen):
+            change("add", "192.0.2.7")
+            change("replace", "192.0.2.7")
+            change("add", "2001:db8::7")
+            assert await seen.until(lambda _: True) == ("address", "2001:db8::7", True), "IPv6 is no answer to anybody"
+            change("delete", "192.0.2.7")
+            assert await seen.until(lambda _: True) == ("address", "192.0.2.7", False)
+            change("add", "192.0.2.8", prefix_len=24)
+            assert await seen.until(lambda _: True) == ("address", "192.0.2.8", True)
+            run_ip("addr", "add", "192.0.2.9/32", "dev", veth.name)
+            assert await seen.until(lambda _: True) == ("address", "192.0.2.9", True)
+            run_ip("link", "set", veth.name, "down")
+            event = await seen.until(lambda _: True)
+            assert event[0] == "link"
+
+        follow(run, body, answered=sock.port)

@@ -138,6 +138,8 @@ def test_holding_many_vips_costs_one_request_per_node_and_retry_period(cluster: 
     cluster.nodes["n1"].stop()
     cluster.nodes["n1"].start()
     cluster.nodes["n1"].wait_ready(15)
+    # Until then each asks once a period for the Lease of mode `global` (PROTOCOL G5).
+    wait(lambda: min(_age_s(node) for node in cluster.nodes.values()) > LEASE_S + 0.5, "no daemon is young", timeout_s=15)
     for count in (20, 40):
         for number, vip in enumerate(vips[:count]):
             if number >= 20:

@@ -23,6 +23,7 @@ from kvip.core.election.records import number_of
 from kvip.core.election.state import (
     NEVER,
     Op,
+    Slot,
     State,
     Want,
     Wanted,
@@ -134,6 +135,7 @@ def demanded(state: State, wants: Mapping[Vip, Want], *, now: float) -> State:
     if state.count is None:
         return state
     touched: dict[int, dict[Vip, Wanted]] = {}
+    news: set[int] = set()
     for vip, want in wants.items():
         number = number_of(vip, state.count)
         slot = state.slots[number]
@@ -144,13 +146,25 @@ def demanded(state: State, wants: Mapping[Vip, Want], *, now: float) -> State:
         if wanted is None:
             wanted = touched[number] = dict(slot.wanted)
         mine = slot.record is not None and slot.record.holder.get(vip) == state.incarnation
+        if known is None or not _is_only_bound(slot, vip, known.want, want, mine=mine):
+            news.add(number)
         if matters(want, mine=mine):
             since = known.since if known is not None and known.want.able is True else now
             wanted[vip] = Wanted(want=want, since=since)
         else:
             wanted.pop(vip, None)
+    if not touched:
+        return state
     slots = {number: replace(state.slots[number], wanted=wanted) for number, wanted in touched.items()}
-    return look_again(state, slots) if slots else state
+    state = replace(state, slots={**state.slots, **slots})
+    return look_again(state, {number: slots[number] for number in news}) if news else state
+
+
+def _is_only_bound(slot: Slot, vip: Vip, before: Want, now: Want, *, mine: bool) -> bool:
+    """Was a VIP that is this node's and stays so bound here, and its record says so already? Then there is nothing to decide: the VIPs of a
+    crowd are bound some at a time, each time some of every record."""
+    said = slot.record is not None and slot.record.proves(vip)
+    return mine and said and vip not in slot.leaving and not now.unasked and now == msgspec.structs.replace(before, held=True)
 
 
 def refused(state: State, vips: frozenset[Vip], *, now: float) -> State:

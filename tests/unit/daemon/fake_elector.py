@@ -69,6 +69,9 @@ class NoQuestions:
     def look(self, vip, link):
         pass
 
+    def bound(self, vip, link):
+        pass
+
     def left(self, vip):
         self.gone.append(vip)
 

@@ -121,6 +121,7 @@ def test_the_life_of_a_vip(house):
     house.read(service(VIP))
     house.know(marked())
     house.outcome.confirmed(Done(action=Take(vip=VIP, link=ETH0)))
+    house.outcome.tell(most=9, idle=True)
     house.outcome.announced(VIP, 1000.0)
     house.outcome.announced(VIP, 1060.0)
     house.delete()
@@ -136,8 +137,10 @@ def test_the_life_of_a_vip(house):
 
 def test_a_vip_whose_frame_left_at_once_is_announced_and_nothing_else(house):
     house.read(service(VIP))
+    house.know(marked())
     house.outcome.announced(VIP, 1000.0)
     house.outcome.confirmed(Done(action=Take(vip=VIP, link=ETH0)))
+    house.outcome.tell(most=9, idle=True)
     assert [change for change, *_ in changes(house)] == ["announced"]
 
 
@@ -167,6 +170,7 @@ def test_what_a_former_daemon_left(house):
     house.read(service(VIP))
     house.know(marked())
     house.outcome.confirmed(Done(action=Adopt(vip=VIP, link=ETH0)))
+    house.outcome.tell(most=9, idle=True)
     assert changes(house) == [
         ("swept", VIP, (WEB,), "left behind by a former daemon"),
         ("swept", OTHER, (), "nobody is known to have asked for it"),

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from kvip.core.objects import Taint
 from kvip.core.siting import EXCLUDE_LABEL, NodeRules
-from tests.unit.daemon.fake_ports import VIP, WEB, endpoints, marked, node, service
+from tests.unit.daemon.fake_ports import API, OTHER, VIP, WEB, endpoints, marked, node, service
 from tests.unit.daemon.house import House
 from tests.unit.daemon.services import annotated, labelled, messages, older, selecting, slices, younger
 
@@ -256,3 +256,16 @@ def test_a_selector_that_becomes_unreadable_leaves_the_vip_where_it_is(house, ba
         assert house.kernel.ours() == {VIP}
 
     house.play(story)
+
+
+def test_where_a_vip_may_be_is_not_worked_out_anew_for_another_service(house):
+    """Status of thousands of Services is written while their VIPs are taken over, and each write comes back by the watch."""
+    house.read(service(VIP), service(OTHER, key=API, uid="uid-api"))
+    choose, chosen = house.desire.whereabouts.choose, []
+    house.desire.whereabouts.choose = lambda wishes: chosen.append([wish.key for wish in wishes]) or choose(wishes)
+    assert house.desire.eligible(VIP) is True
+    house.read(service(OTHER, key=API, uid="uid-api", local=True))
+    assert (house.desire.eligible(VIP), house.desire.eligible(OTHER)) == (True, False)
+    assert chosen.count([WEB]) <= 1
+    house.read(service(VIP, local=True))
+    assert house.desire.eligible(VIP) is False

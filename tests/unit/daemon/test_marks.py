@@ -143,3 +143,37 @@ def test_a_mark_that_waits_to_be_sorted_keeps_its_first_instant_and_is_no_second
     assert len(scene.marks) == 1
     assert scene.marks.take(most=9, beside=9, reading=False) == {A: 1.0}
     assert not scene.marks.waiting
+
+
+def test_what_is_renewed_comes_by_itself_and_holds_up_nothing(scene):
+    scene.marks.add_renewals([A, B, C], now=1.0)
+    assert len(scene.marks) == 0
+    assert scene.marks.waiting
+    assert scene.marks.take(most=9, beside=9, reading=False) == {}
+    assert scene.marks.take_renewals(most=2, reading=False) == {A: 1.0, B: 1.0}
+    assert scene.marks.take_renewals(most=2, reading=False) == {C: 1.0}
+    assert not scene.marks.waiting
+
+
+@pytest.mark.parametrize("first", ["renewal", "other"])
+@pytest.mark.parametrize("other", ["add", "add_unhurried"])
+def test_what_may_have_changed_or_is_audited_is_no_mere_renewal(scene, first, other):
+    def renewal():
+        scene.marks.add_renewals([A], now=1.0)
+
+    def change():
+        getattr(scene.marks, other)([A], now=2.0)
+
+    for mark in (renewal, change) if first == "renewal" else (change, renewal):
+        mark()
+    assert list(scene.marks.take(most=9, beside=9, reading=False)) == [A]
+    assert scene.marks.take_renewals(most=9, reading=False) == {}
+    assert not scene.marks.waiting
+
+
+def test_i5_of_what_is_renewed_too_what_nobody_asks_for_waits_until_every_service_was_read(scene):
+    scene.claimed.discard(A)
+    scene.marks.add_renewals([A, B], now=1.0)
+    assert scene.marks.take(most=9, reading=True) == {}
+    assert list(scene.marks.take_renewals(most=9, reading=True)) == [B]
+    assert list(scene.marks.take(most=9, reading=False)) == [A]

@@ -7,6 +7,7 @@ import pytest
 from kvip import metrics
 from kvip.core.diff import Adopt, LetGo, Take
 from kvip.daemon.executor import Done
+from kvip.daemon.rush import LONGEST_S
 from tests.unit.daemon.fake_ports import API, ETH0, OTHER, VIP, WEB, marked, service, unmarked
 from tests.unit.daemon.house import House
 
@@ -242,3 +243,52 @@ def test_i7_what_a_fence_withdrew_before_it_was_reported_is_not_told_as_bound(ho
     assert house.outcome.confirmed(Done(action=action(vip=VIP, link=ETH0)))
     assert house.outcome.bound_since(VIP) is None
     assert caplog.records == []
+
+
+def said(caplog, what):
+    return [record.vip for record in caplog.records if record.getMessage() == what]
+
+
+def test_what_was_bound_is_said_when_there_is_time_in_the_order_in_which_it_was(house, caplog):
+    caplog.set_level(logging.INFO)
+    house.read(service(VIP), service(OTHER, key=API, uid="uid-api"))
+    for vip in (VIP, OTHER):
+        taken(house, vip)
+    assert said(caplog, "vip bound") == []
+    assert house.outcome.bound_since(VIP) == house.clock.now()
+    assert house.outcome.tell(most=1, idle=True), "there is more"
+    assert said(caplog, "vip bound") == [VIP]
+    assert not house.outcome.tell(most=9, idle=True)
+    assert said(caplog, "vip bound") == [VIP, OTHER]
+
+
+def test_a_crowd_holds_it_back_for_so_long_and_no_longer(house, caplog):
+    caplog.set_level(logging.INFO)
+    taken(house)
+    assert not house.outcome.tell(most=9, idle=False)
+    house.clock.advance(LONGEST_S - 0.1)
+    taken(house, OTHER)
+    assert not house.outcome.tell(most=9, idle=False)
+    assert said(caplog, "vip bound") == []
+    house.clock.advance(0.2)
+    assert not house.outcome.tell(most=9, idle=False)
+    assert said(caplog, "vip bound") == [VIP]
+
+
+def test_what_is_let_go_of_was_bound_before_in_the_log_too(house, caplog):
+    caplog.set_level(logging.INFO)
+    house.read(service(VIP))
+    taken(house)
+    gone(house)
+    assert let_go(house)
+    house.outcome.tell(most=9, idle=True)
+    messages = [record.getMessage() for record in caplog.records if getattr(record, "vip", "") == VIP]
+    assert messages == ["vip bound", "vip released"]
+
+
+def test_i7_nothing_is_said_of_what_a_fence_withdrew_before_there_was_time(house, caplog):
+    caplog.set_level(logging.INFO)
+    taken(house)
+    house.outcome.withdrawn()
+    assert not house.outcome.tell(most=9, idle=True)
+    assert said(caplog, "vip bound") == []

@@ -108,3 +108,18 @@ def test_a_question_changes_nothing(bench):
         assert vars(probing)["_over"], "forgotten by a look, not by a question"
 
     bench.play(story)
+
+
+def test_what_is_doubted_while_it_is_being_bound_stays_in_doubt(bench):
+    """The kernel finds a duplicate between the bind and its report."""
+
+    async def story(probing):
+        probing.ask([VIP], ETH0)
+        await asyncio.sleep(1)
+        assert not bench.asks(VIP, ETH0)
+        probing.doubt(VIP)
+        probing.bound(VIP, ETH0)
+        bench.homes = {}
+        assert bench.asks(VIP, ETH0)
+
+    bench.play(story)

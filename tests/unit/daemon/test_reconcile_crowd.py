@@ -103,19 +103,21 @@ def test_a_tick_looks_at_no_vip_whose_lifetime_is_not_due():
 def test_a_change_does_not_wait_for_what_is_only_looked_at_again(house, why):
     planned, rushes = [], []
     marks, turn = house.reconcile._marks, house.turn
-    add, plan = marks.add_unhurried, turn._plan
+    way = "add_unhurried" if why == "audit" else "add_renewals"
+    add, plan = getattr(marks, way), turn._plan
 
     def adding(vips, *, now):
         """Here the others begin to wait; a Service is created right after."""
         add(vips, now=now)
         if marks.waiting and not planned:
-            turn._plan = lambda vip: planned.append(vip) or plan(vip)
+            turn._plan = lambda vip, **now: planned.append(vip) or plan(vip, **now)
             house.apply(service(VIP, uid="uid-web"))
 
     async def story():
         house.apply(*many_services(10 * VIPS_PER_TURN))
         await asyncio.sleep(1)
-        marks.add_unhurried, house.reconcile._rush = adding, rushes.append
+        setattr(marks, way, adding)
+        house.reconcile._rush = rushes.append
         if why == "audit":
             house.upkeep.doubt("audit")
         await asyncio.sleep(0.1 if why == "audit" else LIFETIME_S / 2)
@@ -138,3 +140,20 @@ def test_an_audit_looks_at_every_vip_in_the_end(house):
         assert planned >= set(house.kernel.ours())
 
     house.play(story)
+
+
+def test_the_election_does_not_hear_of_lifetimes_that_are_renewed(house):
+    """It would weigh each of those VIPs anew, several times a minute."""
+    heard, renewed = [], []
+
+    async def story():
+        house.apply(*many_services(100))
+        await asyncio.sleep(1)
+        house.reconcile._demand_changed = heard.extend
+        house.log.clear()
+        await asyncio.sleep(LIFETIME_S / 2)
+        renewed.extend(call for call, _ in house.log if call == "replace")
+
+    house.play(story)
+    assert len(renewed) == 100
+    assert heard == []

@@ -23,6 +23,7 @@ from kvip.core.conflict import Claim
 from kvip.core.model import Vip, canonical, packed
 from kvip.kernel import listen
 from kvip.kernel.claims import read_claim
+from kvip.kernel.filters import DROP, program
 from kvip.kernel.probe import build_probes, solicited_node_mac
 
 MAC = bytes.fromhex("02005e102030")
@@ -232,7 +233,7 @@ def run_filter(program, frame, *, packet_type=0):
             at += if_true if holds else if_false
 
 
-ARP_PROGRAM, ND_PROGRAM = listen._program(listen._ARP_CHECKS), listen._program(listen._ND_CHECKS)
+ARP_PROGRAM, ND_PROGRAM = (program(checks, matched=listen._FRAME_BYTES, others=DROP) for checks in (listen._ARP_CHECKS, listen._ND_CHECKS))
 
 
 @given(st.sampled_from([frame for frame, _ in WHOLE.values()]), st.integers(12, 85), st.integers(0, 255))

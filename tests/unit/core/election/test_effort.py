@@ -1,5 +1,6 @@
 """What a node spends on its decisions: alike VIPs are ranked once, known records are not read again, and one step has an end."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,3 +116,42 @@ def test_demand_for_many_vips_makes_each_record_anew_once(standby):
         one_by_one = claims.demanded(one_by_one, {vip: want}, now=standby.now())
     assert at_once.slots == one_by_one.slots
     assert claims.demanded(at_once, unable, now=standby.now()) is at_once
+
+
+@pytest.fixture
+def holder():
+    """It has bound nothing so far, as far as it was told."""
+    _, a, _ = settled("a", "b", vips=40)
+    unbound = {vip: msgspec.structs.replace(one.want, held=False) for slot in a.state.slots.values() for vip, one in slot.wanted.items()}
+    a.state = claims.step(claims.demanded(a.state, unbound, now=a.now()), a.now()).state
+    return a
+
+
+def bound(state, **further):
+    return {
+        vip: msgspec.structs.replace(one.want, held=True, **further) for slot in state.slots.values() for vip, one in slot.wanted.items()
+    }
+
+
+def test_nothing_is_decided_anew_when_what_is_held_is_bound_and_its_record_says_so(holder):
+    after = claims.demanded(holder.state, bound(holder.state), now=holder.now())
+    assert {one.want.held for slot in after.slots.values() for one in slot.wanted.values()} == {True}
+    assert decided(holder.state, after) == set()
+
+
+@pytest.mark.parametrize("news", ["it is to go", "its record says that it was never bound", "it is leaving", "another holds it"])
+def test_all_else_is_news(holder, news):
+    state, further = holder.state, {}
+    vip, number = next((vip, number) for number, slot in state.slots.items() for vip in slot.wanted)
+    slot = state.slots[number]
+    if news == "it is to go":
+        further = {"able": False}
+    elif news == "it is leaving":
+        slot = msgspec.structs.replace(slot, leaving=frozenset({vip}))
+    elif news == "another holds it":
+        slot = msgspec.structs.replace(slot, record=msgspec.structs.replace(slot.record, holder={**slot.record.holder, vip: "b_1"}))
+    else:
+        slot = msgspec.structs.replace(slot, record=msgspec.structs.replace(slot.record, noted=frozenset({vip})))
+    state = msgspec.structs.replace(state, slots={**state.slots, number: slot})
+    after = claims.demanded(state, {vip: bound(state, **further)[vip]}, now=holder.now())
+    assert decided(state, after) == {number}
