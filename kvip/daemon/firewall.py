@@ -189,6 +189,8 @@ class Firewall:
             self._tampered = self._tampered or bool(self._applied)
             self._note_applied({})
             self._mark()
+            if self._failing_since is not None:
+                self._look_at(tuple(self._wanted))
 
     def _intact(self) -> bool:
         assert self._table is not None

@@ -9,20 +9,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import NamedTuple
 
 from kvip import metrics
 from kvip.clock import Clock
 from kvip.core import diff
 from kvip.core.facts import Facts
 from kvip.core.ledger import Claimant
-from kvip.core.model import Address, IfIndex, Vip
+from kvip.core.model import Address, IfIndex, ServiceKey, Vip
 from kvip.daemon.chronicle import Chronicle
 from kvip.daemon.desire import Desire
 from kvip.daemon.executor import Done
 from kvip.daemon.publisher import Publisher
-from kvip.daemon.rush import LONGEST_S
+from kvip.daemon.rush import CALM_S, LONGEST_S
 
 log = logging.getLogger(__name__)
+
+
+class _Bound(NamedTuple):
+    """What there is to say of a VIP that was bound."""
+
+    adopted: bool
+    nic: str
+    services: tuple[ServiceKey, ...]
+    at: float
 
 
 class Outcome:
@@ -37,8 +47,8 @@ class Outcome:
         self._asked_at: dict[Vip, float] = {}
         self._announced_at: dict[Vip, float] = {}
         self._bound_at: dict[Vip, float] = {}
-        self._untold: dict[Vip, diff.Take | diff.Adopt] = {}
-        """Confirmed, in the order in which it was; each is in `_bound_at`."""
+        self._untold: dict[Vip, _Bound] = {}
+        """Confirmed and not said yet, in the order in which it was."""
         self._ending_at: dict[Vip, float] = {}
         self._conflicts: set[Vip] = set()
         self._left_over: dict[Vip, tuple[Claimant, ...]] = {}
@@ -90,12 +100,12 @@ class Outcome:
 
     def hushed(self, vip: Vip) -> None:
         """The VIP is not bound by kvip any more, so nothing is said of it."""
+        self._untold.pop(vip, None)
         self._asked_at.pop(vip, None)
         self._ending_at.pop(vip, None)
         self._stopped(vip)
 
     def _stopped(self, vip: Vip) -> None:
-        self._tell(vip)
         self._announced_at.pop(vip, None)
         self._bound_at.pop(vip, None)
         self._publisher.stopped(vip)
@@ -105,6 +115,8 @@ class Outcome:
         self._publisher.stopped_all()
         self._announced_at.clear()
         self._bound_at.clear()
+        if self._untold:
+            log.info("withdrawn before it was said that they were bound", extra={"vips": len(self._untold)})
         self._untold.clear()
         self._asked_at.clear()
         self._ending_at.clear()
@@ -123,32 +135,38 @@ class Outcome:
         if isinstance(action, diff.LetGo):
             self._released(action)
         elif not isinstance(action, diff.Refresh) and self._facts.is_marked(vip):  # else withdrawn by a fence meanwhile
-            self._bound_at[vip] = self._clock.now()
-            self._untold[vip] = action
+            claimants = self._desire.ledger.claimants(vip).values()
+            at = self._bound_at[vip] = self._clock.now()
+            self._untold[vip] = _Bound(isinstance(action, diff.Adopt), action.link.name, tuple(c.service for c in claimants), at)
         return True
 
     def tell(self, *, most: int, idle: bool) -> bool:
-        """Say what was bound, of so many VIPs at most. Not `idle`: a crowd of others is on its way, and only what has waited for
-        `LONGEST_S` is said. Is there more to be said now?"""
-        said_by = float("inf") if idle else self._clock.now() - LONGEST_S
-        due = [vip for vip in islice(self._untold, most) if self._bound_at[vip] <= said_by]
+        """Say what was bound and still is, of so many VIPs at most. Not `idle`: a crowd of others is on its way, and only what waited
+        for `LONGEST_S` is said. Is there more to be said now?"""
+        now = self._clock.now()
+        said_by = now if idle else now - LONGEST_S
+        due = [vip for vip, bound in islice(self._untold.items(), most) if bound.at <= said_by]
         for vip in due:
-            self._tell(vip)
+            if self._facts.is_marked(vip):
+                self._say(vip)
+            else:
+                del self._untold[vip]
         return len(due) == most and bool(self._untold)
 
-    def _tell(self, vip: Vip) -> None:
-        action = self._untold.pop(vip, None)
-        if action is None:
+    def _say(self, vip: Vip, *, past: bool = False) -> None:
+        """`past`: it is not bound any more."""
+        bound = self._untold.pop(vip, None)
+        if bound is None:
             return
-        nic = action.link.name
-        if isinstance(action, diff.Adopt):
-            log.info("vip adopted", extra={"vip": vip, "nic": nic})
-            self._chronicle.note("adopted", vip, detail=nic)
+        ago_s = self._clock.now() - bound.at
+        late = {"bound_s_ago": round(ago_s, 1)} if ago_s >= CALM_S else {}
+        if bound.adopted:
+            log.info("vip adopted", extra={"vip": vip, "nic": bound.nic, **late})
+            self._chronicle.note("adopted", vip, detail=bound.nic)
             return
-        claimants = self._desire.ledger.claimants(vip).values()
-        log.info("vip bound", extra={"vip": vip, "nic": nic, "services": [c.service for c in claimants]})
-        if vip not in self._announced_at:
-            self._chronicle.note("bound", vip, detail=nic)
+        log.info("vip bound", extra={"vip": vip, "nic": bound.nic, "services": list(bound.services), **late})
+        if not past and vip not in self._announced_at:
+            self._chronicle.note("bound", vip, detail=bound.nic)
 
     def _released(self, action: diff.LetGo) -> None:
         vip = action.vip
@@ -159,6 +177,7 @@ class Outcome:
         if ending_at is not None:
             metrics.let_go_seconds.observe(self._clock.now() - ending_at)
         self._asked_at.pop(vip, None)
+        self._say(vip, past=True)
         self._stopped(vip)
         former = self._desire.claiming.former_claimants(vip)
         if action.reason == "no claimant" and vip in self._left_over:

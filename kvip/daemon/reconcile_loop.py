@@ -164,29 +164,26 @@ class ReconcileLoop:
             renewals = self._marks.take_renewals(most=UNHURRIED_PER_TURN, reading=reading)
             if dirty or renewals:
                 await self.turn.act(dirty | renewals, self)
-            if dirty:
-                self._demand_changed(dirty)
+            # A renewal says nothing new, unless it came to letting go.
+            news = [*dirty, *(vip for vip in renewals if not self._facts.is_marked(vip))]
+            if news:
+                self._demand_changed(news)
                 if not self._desire.known:
-                    self._told_unknown.update(dirty)
+                    self._told_unknown.update(news)
             self._heartbeats.beat("reconcile")
             if self._desire.known:
                 self._outcome.report_left_over()
             crowded = self._marks.waiting or (bool(self._services) and self._desire.synced)
-            while self._outcome.tell(most=SLICE, idle=not crowded) and not self._wake.is_set():
-                await self._others()
-            if crowded:
-                await self._others()
+            more = self._outcome.tell(most=SLICE, idle=not crowded and not self._wake.is_set())
+            if crowded or more:
+                for _ in range(STEPS_BETWEEN_TURNS):
+                    await asyncio.sleep(0)
                 continue
             try:
                 async with asyncio.timeout(self._pause_s()):
                     await self._wake.wait()
             except TimeoutError:
                 pass
-
-    async def _others(self) -> None:
-        """Let others have their turn."""
-        for _ in range(STEPS_BETWEEN_TURNS):
-            await asyncio.sleep(0)
 
     def _ends(self, vip: Vip) -> bool:
         """Is the VIP here, and nobody asks for it or this node may not hold it?"""

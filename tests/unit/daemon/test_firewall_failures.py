@@ -71,6 +71,25 @@ def test_a_vip_whose_rules_are_gone_and_cannot_be_put_back_is_let_go_of_and_no_m
     house.play(story)
 
 
+def test_rules_that_go_between_two_tries_expose_their_vips_as_soon_as_that_is_seen(house):
+    async def story():
+        house.apply(with_ports(service(VIP), 80))
+        await asyncio.sleep(0.2)
+        house.table.refuses = "out of order"
+        house.apply(with_ports(service(VIP, version="2"), 81))
+        await asyncio.sleep(50)
+        tries = len(house.table.calls)
+        house.table.rules = None
+        house.firewall.doubt()
+        house.firewall._look_for_changes()
+        await asyncio.sleep(0.3)
+        assert len(house.table.calls) == tries
+        assert house.kernel.ours() == set()
+        assert house.demand.able(VIP) is False
+
+    house.play(story)
+
+
 def test_what_someone_else_changed_is_put_back_and_counted(house):
     before = metrics.service_rules_restored_total._value.get()
 

@@ -245,8 +245,8 @@ def test_i7_what_a_fence_withdrew_before_it_was_reported_is_not_told_as_bound(ho
     assert caplog.records == []
 
 
-def said(caplog, what):
-    return [record.vip for record in caplog.records if record.getMessage() == what]
+def said(caplog, what, field="vip"):
+    return [getattr(record, field) for record in caplog.records if record.getMessage() == what]
 
 
 def test_what_was_bound_is_said_when_there_is_time_in_the_order_in_which_it_was(house, caplog):
@@ -286,9 +286,34 @@ def test_what_is_let_go_of_was_bound_before_in_the_log_too(house, caplog):
     assert messages == ["vip bound", "vip released"]
 
 
-def test_i7_nothing_is_said_of_what_a_fence_withdrew_before_there_was_time(house, caplog):
+@pytest.mark.parametrize("how", ["fenced", "withdrawn", "removed by someone else"])
+def test_i7_what_is_gone_before_there_was_time_to_say_so_is_not_said_to_be_bound(house, caplog, how):
     caplog.set_level(logging.INFO)
     taken(house)
-    house.outcome.withdrawn()
+    house.facts.note_gone(marked())
+    if how == "fenced":
+        house.outcome.withdrawn()
+    elif how == "withdrawn":
+        house.outcome.hushed(VIP)
     assert not house.outcome.tell(most=9, idle=True)
     assert said(caplog, "vip bound") == []
+    assert said(caplog, "withdrawn before it was said that they were bound", "vips") == ([1] if how == "fenced" else [])
+
+
+def test_what_is_said_late_says_so_and_names_who_asked_when_it_was_bound(house, caplog):
+    caplog.set_level(logging.INFO)
+    house.read(service(VIP))
+    taken(house)
+    house.read(service(VIP, key=API, uid="uid-api"))
+    house.clock.advance(3.0)
+    house.outcome.tell(most=9, idle=True)
+    (record,) = [record for record in caplog.records if record.getMessage() == "vip bound"]
+    assert (record.services, record.bound_s_ago) == ([WEB], 3.0)
+
+
+def test_what_cannot_be_removed_is_still_said_to_have_been_bound(house, caplog):
+    caplog.set_level(logging.INFO)
+    taken(house)
+    house.outcome.leaving([LetGo(vip=VIP, address=marked(), reason="no claimant")])
+    assert not house.outcome.tell(most=9, idle=True)
+    assert said(caplog, "vip bound") == [VIP]

@@ -157,3 +157,46 @@ def test_the_election_does_not_hear_of_lifetimes_that_are_renewed(house):
     house.play(story)
     assert len(renewed) == 100
     assert heard == []
+
+
+def test_what_there_is_to_say_of_a_crowd_holds_up_neither_a_beat_nor_what_is_due(house):
+    """A slow log would, until the node counts as stuck and is fenced (PROTOCOL R5)."""
+    said, beats = [], []
+    tell, beat = house.outcome.tell, house.heartbeats.beat
+
+    def slow(**how):
+        house.clock.advance(0.01)
+        said.append(len(house.outcome._untold))
+        return tell(**how)
+
+    async def story():
+        house.apply(*many_services(10 * VIPS_PER_TURN))
+        house.outcome.tell = slow
+        house.heartbeats.beat = lambda name: beats.append(name) or beat(name)
+        while max(said, default=0) < 10 * VIPS_PER_TURN:
+            await asyncio.sleep(0)
+        planned, plan = [], house.turn._plan
+        house.turn._plan = lambda vip, **now: planned.extend([len(house.outcome._untold)] * (vip == VIP)) or plan(vip, **now)
+        beats.clear()
+        house.reconcile.at(VIP, house.clock.now() + 0.02)
+        await asyncio.sleep(1)
+        assert planned
+        assert planned[0] > 0, "before the last of them was said"
+        assert beats.count("reconcile") >= 5
+
+    house.play(story)
+
+
+def test_the_election_hears_of_a_renewal_that_came_to_letting_go(house):
+    heard = []
+
+    async def story():
+        house.apply(service(VIP))
+        await asyncio.sleep(1)
+        house.reconcile._demand_changed = heard.extend
+        house.firewall.exposed = lambda vip: True
+        await asyncio.sleep(LIFETIME_S / 2)
+        assert house.kernel.ours() == set()
+
+    house.play(story)
+    assert VIP in heard

@@ -61,12 +61,14 @@ def test_a_thousand_vips_flushed_by_someone_come_back_at_once_turn_by_turn(house
 
     async def story():
         await asyncio.sleep(1)
-        before = house.turns
+        acts, act = [], house.turn.act
+        house.turn.act = lambda dirty, again: acts.append(len(dirty)) or act(dirty, again)
         house.kernel.table.clear()
         house.upkeep.doubt("overrun")
         await asyncio.sleep(0.01)
         assert len(house.kernel.ours()) == 1000
-        assert house.turns - before <= 1000 / VIPS_PER_TURN + 2
+        assert sum(acts) == 1000
+        assert len(acts) <= 1000 / VIPS_PER_TURN + 2
 
     house.play(story)
 
