@@ -6,6 +6,7 @@ In: suites. Out: text. Must not measure, nor know how a figure came about.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from benchmarks.figures import Figure, Machine, Suite, short
 
@@ -61,9 +62,14 @@ def where(machine: Machine) -> str:
     )
 
 
+ADVICE = Path(__file__).with_name("advice.md")
+"""What follows from the figures; it names none, so that it holds for those of any day."""
+
+
 def document(suites: Sequence[Suite]) -> str:
     """docs/performance.md."""
-    return "\n".join([*_INTRODUCTION, *_goals(suites), *(line for suite in suites for line in _section(suite))]) + "\n"
+    sections = (line for suite in suites for line in _section(suite))
+    return "\n".join([*_INTRODUCTION, *_goals(suites), "", ADVICE.read_text().rstrip(), *sections]) + "\n"
 
 
 _INTRODUCTION = (
