@@ -151,8 +151,8 @@ def _plan(wanted: Wanted, bound: tuple[Bound, ...], *, now: float, lifetime_s: i
         actions += [] if any(fault == DUPLICATE for _, fault in faults) else _beginning(wanted, wanted.link)
     else:
         if not wanted.admitted and wanted.contested:
-            actions.append(LetGo(vip=wanted.vip, address=right.address, reason=TAKEN))
-        elif not wanted.admitted and wanted.unprobed:
+            return (*actions, LetGo(vip=wanted.vip, address=right.address, reason=TAKEN))
+        if not wanted.admitted and wanted.unprobed:
             # Silent, though it is bound: who held it meanwhile may have been no kvip, and may answer still.
             actions.append(Probe(vip=wanted.vip, link=wanted.link))
         elif not wanted.admitted and wanted.secured:

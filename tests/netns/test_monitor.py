@@ -169,19 +169,21 @@ def test_what_a_socket_reads_back_itself_is_not_reported_and_all_else_is(run, ve
             (result,) = sock.apply([AddressOp(kind=kind, address=address)])
             assert result.errno == 0
 
+        async def next_address(seen):
+            return (await seen.until(lambda event: event[0] == "address"))[1:]  # the NICs of a new pair may still be coming up
+
         async def body(seen):
             change("add", "192.0.2.7")
             change("replace", "192.0.2.7")
             change("add", "2001:db8::7")
-            assert await seen.until(lambda _: True) == ("address", "2001:db8::7", True), "IPv6 is no answer to anybody"
+            assert await next_address(seen) == ("2001:db8::7", True), "IPv6 is no answer to anybody"
             change("delete", "192.0.2.7")
-            assert await seen.until(lambda _: True) == ("address", "192.0.2.7", False)
+            assert await next_address(seen) == ("192.0.2.7", False)
             change("add", "192.0.2.8", prefix_len=24)
-            assert await seen.until(lambda _: True) == ("address", "192.0.2.8", True)
+            assert await next_address(seen) == ("192.0.2.8", True)
             run_ip("addr", "add", "192.0.2.9/32", "dev", veth.name)
-            assert await seen.until(lambda _: True) == ("address", "192.0.2.9", True)
+            assert await next_address(seen) == ("192.0.2.9", True)
             run_ip("link", "set", veth.name, "down")
-            event = await seen.until(lambda _: True)
-            assert event[0] == "link"
+            await seen.until(lambda event: event[0] == "link" and event[2] == veth.index and not event[1].up)
 
         follow(run, body, answered=sock.port)

@@ -91,8 +91,9 @@ def test_g1_what_is_bound_and_silent_is_adopted_only_when_nobody_else_has_it():
     asked = msgspec.structs.replace(SILENT, unprobed=True)
     assert act(asked, (bound(VIPS[0]),)) == (Probe(vip=VIPS[0], link=LINKS[0]),)
     assert act(asked, (bound(VIPS[0], left_s=10.0),)) == (Probe(vip=VIPS[0], link=LINKS[0]), Refresh(vip=VIPS[0], link=LINKS[0]))
-    (gone,) = act(msgspec.structs.replace(asked, contested=True), (bound(VIPS[0]),))
-    assert (type(gone), gone.reason) == (LetGo, TAKEN)
+    for left_s in (60.0, 10.0, None):
+        (gone,) = act(msgspec.structs.replace(asked, contested=True), (bound(VIPS[0], left_s=left_s),))
+        assert (type(gone), gone.reason) == (LetGo, TAKEN), "and no renewal, which would bind it again"
 
 
 @pytest.mark.parametrize("known", [True, False])
