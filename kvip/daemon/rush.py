@@ -18,7 +18,7 @@ CROWD = 8
 CALM_S = 0.1
 """The claim records of a dead node's VIPs are written one after the other, some milliseconds apart."""
 LONGEST_S = 5.0
-"""10,000 VIPs are taken over in less."""
+"""About what a take-over of 10,000 VIPs takes; a crowd that lasts longer is told of while it lasts."""
 SERVICES_PER_TURN = 16
 
 
