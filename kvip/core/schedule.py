@@ -5,12 +5,16 @@ Pure: times come in, times go out.
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 
 BURST_OFFSETS_S = (0.0, 1.1, 2.2, 4.4)
 """Linux ignores a neighbour update within 1 s of the last one (locktime, net/core/neighbour.c), so rounds are > 1 s apart."""
 ROUND_GAP_S = 1.1
 """Between the rounds of a burst that somebody asked for, and before the next round of one that is late."""
+REFRESH_GRID_S = 0.5
+REFRESHES_AT_LEAST = 100
+"""Refreshes are due together at instants this far apart, so that many VIPs wake nobody for each; at least so many in an interval."""
 
 
 class Priority(IntEnum):
@@ -32,13 +36,15 @@ def round_due(
     """When round `number` (0-based) of an announcement started at `started_at` is due; None = no further round.
 
     `jitter` in [0, 1) spreads the refreshes of many VIPs over the interval: the first one falls between half and
-    the whole of `refresh_s` after the burst. `refresh_s` 0 = no refresh. `offsets_s`: of the rounds of the burst.
+    the whole of `refresh_s` after the burst, and each at the next instant of a grid that all VIPs share. `refresh_s` 0 = no refresh.
+    `offsets_s`: of the rounds of the burst.
     """
     if number < len(offsets_s):
         return started_at + offsets_s[number]
     if refresh_s <= 0:
         return None
-    return started_at + offsets_s[-1] + (number - len(offsets_s) + 0.5 + jitter / 2) * refresh_s
+    grid_s = min(REFRESH_GRID_S, refresh_s / REFRESHES_AT_LEAST)
+    return math.ceil((started_at + offsets_s[-1] + (number - len(offsets_s) + 0.5 + jitter / 2) * refresh_s) / grid_s) * grid_s
 
 
 def priority_of(number: int, *, rounds: int = len(BURST_OFFSETS_S), fresh: bool = True) -> Priority:

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LOOK_AGAIN_S = 0.5  # at what whoever changed it should have told of
+LOOK_AGAIN_S = 5.0  # at what whoever changed it should have told of
 SPARE = 64
 """Answers beyond twice the VIPs that are asked for, before those that nobody needs any more are forgotten."""
 

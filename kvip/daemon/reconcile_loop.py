@@ -20,6 +20,7 @@ from kvip.core.model import ServiceKey, Vip
 from kvip.daemon.binding import SLICE
 from kvip.daemon.desire import Desire
 from kvip.daemon.marks import Marks
+from kvip.daemon.news import News
 from kvip.daemon.nics import Nics
 from kvip.daemon.outcome import Outcome
 from kvip.daemon.supervision import Heartbeats
@@ -33,7 +34,9 @@ SERVICES_PER_TURN = 32
 VIPS_PER_TURN = SLICE
 """What a turn does before others get theirs: a withdrawal that comes meanwhile waits for one turn, not for all that is to be bound."""
 UNHURRIED_PER_TURN = 16
-"""VIPs beside those, whose lifetimes are to be renewed or that an audit looks at: a few milliseconds, for which a change waits."""
+"""VIPs beside those that an audit looks at: about a millisecond, for which a change waits."""
+RENEWALS_PER_TURN = 32
+"""The same of those whose lifetimes are to be renewed, which takes about half of that for each."""
 SORTED_AT_A_TIME = 1_024
 """VIPs of which is asked at a time whether they are to go first: about a millisecond or two."""
 STEPS_BETWEEN_TURNS = 8
@@ -77,6 +80,7 @@ class ReconcileLoop:
         self._outcome = outcome
         self._permit = permit
         self._demand_changed = demand_changed
+        self._news = News(clock, demand_changed)
         self._tick = tick
         self._lifetime_s = lifetime_s
         self._rush = rush
@@ -161,21 +165,19 @@ class ReconcileLoop:
                 await asyncio.sleep(0)
             reading = bool(self._services) and self._desire.known
             dirty = self._marks.take(most=VIPS_PER_TURN, beside=UNHURRIED_PER_TURN, reading=reading)
-            renewals = self._marks.take_renewals(most=UNHURRIED_PER_TURN, reading=reading)
-            if dirty or renewals:
-                await self.turn.act(dirty | renewals, self)
+            renewals = self._marks.take_renewals(most=RENEWALS_PER_TURN, reading=reading)
+            bound = await self.turn.act(dirty, self, renewals=renewals) if dirty or renewals else set[Vip]()
             # A renewal says nothing new, unless it came to letting go.
-            news = [*dirty, *(vip for vip in renewals if not self._facts.is_marked(vip))]
-            if news:
-                self._demand_changed(news)
-                if not self._desire.known:
-                    self._told_unknown.update(news)
+            told = self._news.note([*dirty, *(vip for vip in renewals if not self._facts.is_marked(vip))], bound=bound)
+            if not self._desire.known:
+                self._told_unknown.update(told)
             self._heartbeats.beat("reconcile")
             if self._desire.known:
                 self._outcome.report_left_over()
             crowded = self._marks.waiting or (bool(self._services) and self._desire.synced)
-            more = self._outcome.tell(most=SLICE, idle=not crowded and not self._wake.is_set())
-            if crowded or more:
+            idle = not crowded and not self._wake.is_set()
+            more = [tell(most=SLICE, idle=idle) for tell in (self._news.tell, self._outcome.tell)]
+            if crowded or any(more):
                 for _ in range(STEPS_BETWEEN_TURNS):
                     await asyncio.sleep(0)
                 continue

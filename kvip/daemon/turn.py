@@ -21,11 +21,13 @@ from kvip.daemon.firewall import Firewall
 from kvip.daemon.guard import Guard
 from kvip.daemon.nics import Nics
 from kvip.daemon.outcome import Outcome
+from kvip.daemon.settled import Settled
 
 RETRY_S = 1.0
 DOUBT_RETRY_S = 0.02
 """A dump, which ends the doubt, takes some milliseconds."""
 LONGEST_RETRY_S = 60.0
+NONE: Mapping[Vip, float] = {}
 REFUSED_AFTER = 3
 """Failures in a row after which this node leaves a VIP to others (PROTOCOL T5)."""
 
@@ -105,23 +107,30 @@ class Turn:
         self._dad = dad
         self._nics = nics
         self._lifetime_s = lifetime_s
+        self._settled = Settled(facts=facts, guard=guard, firewall=firewall, ledger=desire.ledger, permit=permit)
         self._failures: dict[Vip, tuple[int, str]] = {}
 
     def failure(self, vip: Vip) -> str:
         """How the last try to bind or unbind the VIP failed, in the kernel's own words; "" = it did not."""
         return self._failures.get(vip, (0, ""))[1]
 
-    async def act(self, dirty: Mapping[Vip, float], again: Again) -> None:
-        """Bring these VIPs (with the instant at which each was marked) in line with what is wanted."""
+    async def act(self, dirty: Mapping[Vip, float], again: Again, *, renewals: Mapping[Vip, float] = NONE) -> set[Vip]:
+        """Bring these VIPs (with the instant at which each was marked) in line with what is wanted. `renewals`: nothing is known to have
+        changed, but their lifetimes are to be renewed. Returns those that only had to be bound, and are."""
         epoch, now, lifetime_s = self._executor.epoch, self._clock.now(), self._lifetime_s()
         let_gos: list[diff.LetGo] = []
         takes: list[diff.Take] = []
+        merely: set[Vip] = set()
         adopts: list[diff.Adopt] = []
-        refreshes: list[diff.Refresh] = []
+        settled = {vip: self._settled.renewal(vip) for vip in renewals}
+        dirty = {**dirty, **{vip: renewals[vip] for vip, renewal in settled.items() if renewal is None}}
+        refreshes = [renewal for renewal in settled.values() if renewal is not None]
         probes: dict[Link, list[Vip]] = {}
         for vip, marked_at in dirty.items():
             conflict: Address | None = None
             actions = self._plan(vip, now=now, lifetime_s=lifetime_s)
+            if len(actions) == 1 and isinstance(actions[0], diff.Take):
+                merely.add(vip)
             ends = any(isinstance(action, diff.LetGo) and not action.keeps for action in actions)
             self._outcome.ending(vip, marked_at if ends else None)
             if not actions and not self._facts.is_marked(vip):
@@ -173,6 +182,7 @@ class Turn:
             self._judge(result, again)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
+        return merely & {result.action.vip for result in done if not result.problem}
 
     def _plan(self, vip: Vip, *, now: float, lifetime_s: int) -> tuple[diff.Action, ...]:
         permitted = self._permit(vip) is not None
@@ -197,7 +207,9 @@ class Turn:
         if wanted.known and not wanted.claimed:
             self._failures.pop(vip, None)
             self._asking.forget(vip)
-        return diff.plan(wanted, bound, now=now, lifetime_s=lifetime_s)
+        actions = diff.plan(wanted, bound, now=now, lifetime_s=lifetime_s)
+        self._settled.planned(wanted, actions)
+        return actions
 
     def _judge(self, result: Done, again: Again) -> None:
         vip = result.action.vip

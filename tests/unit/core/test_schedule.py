@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvip.core.schedule import BURST_OFFSETS_S, ROUND_GAP_S, Priority, TokenBucket, even_offsets_s, priority_of, round_due
+from kvip.core.schedule import (
+    BURST_OFFSETS_S,
+    REFRESH_GRID_S,
+    REFRESHES_AT_LEAST,
+    ROUND_GAP_S,
+    Priority,
+    TokenBucket,
+    even_offsets_s,
+    priority_of,
+    round_due,
+)
 
 
 def test_a_burst_has_four_rounds_more_than_a_locktime_apart():
@@ -24,12 +34,19 @@ def test_without_refresh_there_is_no_fifth_round():
 def test_refreshes_come_each_interval_the_first_after_half_to_the_whole_of_it(jitter, number, refresh_s):
     first = round_due(0.0, 4, refresh_s=refresh_s, jitter=jitter)
     assert first is not None
-    assert 0.5 * refresh_s - 1e-6 <= first - BURST_OFFSETS_S[-1] <= refresh_s + 1e-6
+    grid_s = min(REFRESH_GRID_S, refresh_s / REFRESHES_AT_LEAST)
+    assert 0.5 * refresh_s - 1e-6 <= first - BURST_OFFSETS_S[-1] <= refresh_s + grid_s + 1e-6
     here = round_due(0.0, number, refresh_s=refresh_s, jitter=jitter)
     after = round_due(0.0, number + 1, refresh_s=refresh_s, jitter=jitter)
     assert here is not None
     assert after is not None
-    assert after - here == pytest.approx(refresh_s)
+    assert after - here == pytest.approx(refresh_s, abs=grid_s + 1e-6)
+
+
+def test_refreshes_of_many_vips_are_due_together_a_share_at_each_half_second():
+    due = [round_due(number / 1_000, 4, refresh_s=60.0, jitter=number / 1_000) for number in range(1_000)]
+    assert 50 <= len(set(due)) <= 64  # the second half of the interval
+    assert max(due.count(at) for at in set(due)) <= 20
 
 
 def test_take_overs_go_before_repeats_before_refreshes():

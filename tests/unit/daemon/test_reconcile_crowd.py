@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from kvip.daemon.reconcile_loop import UNHURRIED_PER_TURN, VIPS_PER_TURN
+from kvip.daemon.reconcile_loop import RENEWALS_PER_TURN, UNHURRIED_PER_TURN, VIPS_PER_TURN
 from tests.unit.daemon.fake_ports import LIFETIME_S, VIP, many_services, service
 from tests.unit.daemon.house import House
 
@@ -122,7 +122,7 @@ def test_a_change_does_not_wait_for_what_is_only_looked_at_again(house, why):
             house.upkeep.doubt("audit")
         await asyncio.sleep(0.1 if why == "audit" else LIFETIME_S / 2)
         assert len(planned) >= 64
-        assert planned.index(VIP) <= 2 * UNHURRIED_PER_TURN
+        assert planned.index(VIP) <= 2 * (UNHURRIED_PER_TURN if why == "audit" else RENEWALS_PER_TURN)
         assert max(rushes) <= 1, "nothing that tells of VIPs is held back for it"
 
     house.play(story)
@@ -149,7 +149,7 @@ def test_the_election_does_not_hear_of_lifetimes_that_are_renewed(house):
     async def story():
         house.apply(*many_services(100))
         await asyncio.sleep(1)
-        house.reconcile._demand_changed = heard.extend
+        house.reconcile._news._demand_changed = heard.extend
         house.log.clear()
         await asyncio.sleep(LIFETIME_S / 2)
         renewed.extend(call for call, _ in house.log if call == "replace")
@@ -193,7 +193,7 @@ def test_the_election_hears_of_a_renewal_that_came_to_letting_go(house):
     async def story():
         house.apply(service(VIP))
         await asyncio.sleep(1)
-        house.reconcile._demand_changed = heard.extend
+        house.reconcile._news._demand_changed = heard.extend
         house.firewall.exposed = lambda vip: True
         await asyncio.sleep(LIFETIME_S / 2)
         assert house.kernel.ours() == set()

@@ -62,7 +62,7 @@ def test_a_thousand_vips_flushed_by_someone_come_back_at_once_turn_by_turn(house
     async def story():
         await asyncio.sleep(1)
         acts, act = [], house.turn.act
-        house.turn.act = lambda dirty, again: acts.append(len(dirty)) or act(dirty, again)
+        house.turn.act = lambda dirty, again, **renewals: acts.append(len(dirty)) or act(dirty, again, **renewals)
         house.kernel.table.clear()
         house.upkeep.doubt("overrun")
         await asyncio.sleep(0.01)
