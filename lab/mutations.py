@@ -268,8 +268,8 @@ MUTANTS = (
         "I6",
         "an address without the mark is taken over",
         "kvip/daemon/executor.py",
-        'self._binding.bind("add", [(a.vip, a.link) for a in allowed]',
-        'self._binding.bind("replace", [(a.vip, a.link) for a in allowed]',
+        'self._binding.bind("add", [(a.vip, a.link) for a in permitted]',
+        'self._binding.bind("replace", [(a.vip, a.link) for a in permitted]',
         ("tests/unit/daemon/test_executor.py", "-k", "unmarked"),
     ),
 )

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from kvip.core.model import Vip, is_ipv6, packed
@@ -72,7 +73,13 @@ def verdicts(vip: Vip, place: Place | None, nics: Sequence[str]) -> list[Verdict
     """The map elements of a VIP. Raises ValueError for a group on a NIC that has no rules."""
     if place is None:
         return []
-    key, six = packed(vip), is_ipv6(vip)
+    key = packed(vip)
+    return [Verdict(family, name, key, chain) for family, name, chain in _chains(place, is_ipv6(vip), tuple(nics))]
+
+
+@lru_cache(maxsize=1024)
+def _chains(place: Place, six: bool, nics: tuple[str, ...]) -> tuple[tuple[str, str, str], ...]:
+    """Family, map and chain of each element of a VIP there."""
     if place.group == SILENT:
         arp = inet = egress = SILENT
     elif place.group == OTHERS:
@@ -81,11 +88,9 @@ def verdicts(vip: Vip, place: Place | None, nics: Sequence[str]) -> list[Verdict
     else:
         arp = inet = f"on_{place.group}_{nics.index(place.nic)}"
         egress = f"group_{place.group}"
-    family = "vips6" if six else "vips4"
-    found = [Verdict("inet", family, key, inet), Verdict("netdev", family, key, egress)]
-    if not six:
-        found.insert(0, Verdict("arp", family, key, arp))
-    return [verdict for verdict in found if verdict.chain]
+    name = "vips6" if six else "vips4"
+    found = (() if six else (("arp", name, arp),)) + (("inet", name, inet), ("netdev", name, egress))
+    return tuple(each for each in found if each[2])
 
 
 def place_of(chain: str, groups: Iterable[str], nics: Sequence[str]) -> Place | None:

@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 SLICE = 64
 """Addresses per netlink request: below 10 ms of kernel time, so that the event loop is never held for long."""
+TAKE_SLICE = 128
+"""The same of addresses to add: a take-over of a crowd is quicker by it. With 10,000 on one NIC, where each takes the kernel up to 0.35 ms,
+such a request takes 45 ms, and the heartbeat of a new holder comes as much later."""
 
 
 class Binding:
@@ -133,6 +136,6 @@ def _bind_problem(result: OpResult) -> str:
     return "" if result.seen.marked else "the address is there without kvip's mark"
 
 
-def slices(items: Sequence[T]) -> list[Sequence[T]]:
+def slices(items: Sequence[T], size: int = SLICE) -> list[Sequence[T]]:
     """The items in parts of one request's size."""
-    return [items[start : start + SLICE] for start in range(0, len(items), SLICE)]
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -23,7 +23,7 @@ from kvip.core.diff import TENTATIVE, Adopt, Announce, LetGo, Refresh, Take
 from kvip.core.facts import Facts
 from kvip.core.model import Address, Vip
 from kvip.daemon.announcer import Announcer
-from kvip.daemon.binding import Binding, slices
+from kvip.daemon.binding import TAKE_SLICE, Binding, slices
 from kvip.daemon.guard import GROUP, Guard
 from kvip.errors import NetlinkError, SwitchError
 
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 TakeOrAdopt = TypeVar("TakeOrAdopt", Take, Adopt)
 
+CROWD = 32
+"""From so many VIPs on, others get their turn between the transaction of the switch and the request that binds them."""
 IN_DOUBT = "the kernel announced a change; reading anew"
 
 
@@ -139,30 +141,41 @@ class Executor:
     async def take(self, actions: Sequence[Take], *, epoch: int) -> list[Done]:
         """Into the switch, bind, read back, ask for the permit again, and start announcing."""
         done: list[Done] = []
-        for part in slices(actions):
+        for part in slices(actions, TAKE_SLICE):
             if epoch != self._epoch:
                 break
             allowed, refused = self._admit(part, epoch)
             done += refused
-            results: list[Done] = []
-            bound = self._binding.bind("add", [(a.vip, a.link) for a in allowed], dad={a.vip for a in allowed if a.dad})
-            if self._binding.unknown:
-                self._unknown.update((action.vip, action.link.name) for action in allowed)
-            for action, (result, problem) in zip(allowed, bound, strict=True):
-                if not problem and self._permit(action.vip) is None:
-                    self._binding.remove([result.operation.address])
-                    problem = PERMIT_ENDED
-                if problem:
-                    self._take_out([action.vip])
-                # RFC 4862 5.4: a tentative address is not advertised; the kernel reports its end, and the next turn announces it.
-                elif result.seen is None or not result.seen.flags & TENTATIVE:
-                    self._announcer.start(action.vip, action.link)
-                results.append(Done(action=action, problem=problem))
+            if len(part) >= CROWD:
+                await asyncio.sleep(0)
+            results = self._bind(allowed, epoch)
             _count("take", results)
             done += results
             self._progress()
             await asyncio.sleep(0)
         return done
+
+    def _bind(self, actions: Sequence[Take], epoch: int) -> list[Done]:
+        """Of those that the switch lets through by now: bind what is permitted still, and start announcing it."""
+        permitted = [action for action in actions if epoch == self._epoch and self._permit(action.vip) is not None]
+        ended = [action for action in actions if action not in permitted] if len(permitted) < len(actions) else []
+        if ended:
+            self._take_out([action.vip for action in ended])
+        results = [Done(action=action, problem=PERMIT_ENDED) for action in ended]
+        bound = self._binding.bind("add", [(a.vip, a.link) for a in permitted], dad={a.vip for a in permitted if a.dad})
+        if self._binding.unknown:
+            self._unknown.update((action.vip, action.link.name) for action in permitted)
+        for action, (result, problem) in zip(permitted, bound, strict=True):
+            if not problem and self._permit(action.vip) is None:
+                self._binding.remove([result.operation.address])
+                problem = PERMIT_ENDED
+            if problem:
+                self._take_out([action.vip])
+            # RFC 4862 5.4: a tentative address is not advertised; the kernel reports its end, and the next turn announces it.
+            elif result.seen is None or not result.seen.flags & TENTATIVE:
+                self._announcer.start(action.vip, action.link)
+            results.append(Done(action=action, problem=problem))
+        return results
 
     async def adopt(self, actions: Sequence[Adopt], *, epoch: int) -> list[Done]:
         """Let through and announce what is bound, silent, and ours again."""

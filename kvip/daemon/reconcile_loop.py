@@ -17,7 +17,7 @@ from kvip.core import diff
 from kvip.core.deadlines import Deadlines
 from kvip.core.facts import Facts
 from kvip.core.model import ServiceKey, Vip
-from kvip.daemon.binding import SLICE
+from kvip.daemon.binding import SLICE, TAKE_SLICE
 from kvip.daemon.desire import Desire
 from kvip.daemon.marks import Marks
 from kvip.daemon.news import News
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.5
 SERVICES_PER_TURN = 32
-VIPS_PER_TURN = SLICE
+VIPS_PER_TURN = TAKE_SLICE
 """What a turn does before others get theirs: a withdrawal that comes meanwhile waits for one turn, not for all that is to be bound."""
 UNHURRIED_PER_TURN = 16
 """VIPs beside those that an audit looks at: about a millisecond, for which a change waits."""

@@ -169,7 +169,7 @@ class Turn:
             self._asking.ask(vips, link)
         self._outcome.leaving(let_gos)
         done = await self._executor.let_go(let_gos, epoch=epoch) if let_gos else []
-        if len(dirty) > SLICE:
+        if len(dirty) >= SLICE:
             # Planning many takes its time; withdrawals did not wait for it.
             await asyncio.sleep(0)
         done += await self._executor.adopt(adopts, epoch=epoch) if adopts else []

@@ -38,7 +38,7 @@ NETLINK_EXT_ACK: Final = 11
 NETLINK_GET_STRICT_CHK: Final = 12
 SO_RCVBUFFORCE: Final = 33
 
-_SLICE_OPERATIONS: Final = 100
+_SLICE_OPERATIONS: Final = 128
 _ANSWER_BYTES: Final = 512
 """Room for one answer: an address message, or an error with its text; the kernel's have less than 200."""
 _REPLY_WAIT_MS: Final = 1000

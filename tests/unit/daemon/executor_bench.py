@@ -6,7 +6,7 @@ from kvip.clock import ManualClock
 from kvip.core.diff import LetGo, Take
 from kvip.core.facts import Facts
 from kvip.core.model import Vip
-from kvip.daemon.binding import SLICE, Binding
+from kvip.daemon.binding import SLICE, TAKE_SLICE, Binding
 from kvip.daemon.executor import Executor
 from kvip.daemon.guard import Guard
 from kvip.errors import SwitchError
@@ -39,7 +39,7 @@ class Kernel(fake_ports.Kernel):
     def apply(self, operations):
         if self.broken:
             raise self.broken
-        assert 0 < len(operations) <= SLICE
+        assert 0 < len(operations) <= (TAKE_SLICE if operations[0].kind == "add" else SLICE)
         results = super().apply(operations)
         if self.broken_afterwards:
             raise self.broken_afterwards

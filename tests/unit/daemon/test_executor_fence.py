@@ -6,7 +6,8 @@ import errno
 import pytest
 
 from kvip.core.model import Vip
-from kvip.daemon.binding import SLICE
+from kvip.daemon.binding import TAKE_SLICE
+from kvip.daemon.executor import PERMIT_ENDED
 from kvip.errors import NetlinkError
 from kvip.kernel.codec import DecodeError
 from tests.unit.daemon.executor_bench import LINK, SECOND, VIP, Bench, held, many, marked, take, unmarked
@@ -46,11 +47,11 @@ def test_a_fence_withdraws_a_thousand_in_slices(bench):
 
 
 async def test_a_fence_between_slices_ends_a_take(bench):
-    vips = many(SLICE * 3)
+    vips = many(TAKE_SLICE * 3)
     fenced = []
 
     def fence_later(vip):
-        if vip == vips[SLICE - 1] and not fenced:
+        if vip == vips[TAKE_SLICE - 1] and not fenced:
             fenced.append(vip)
             asyncio.get_running_loop().call_soon(bench.executor.fence)
 
@@ -59,6 +60,35 @@ async def test_a_fence_between_slices_ends_a_take(bench):
     assert fenced
     assert bench.kernel.table == {}
     assert bench.announcer.active == {}
+
+
+async def test_a_fence_right_after_a_crowd_was_let_through_binds_none_of_it_and_leaves_none_in_the_switch(bench):
+    vips, admit = many(TAKE_SLICE), bench.switch.admit
+
+    def admit_then_fence(places, group="main"):
+        admit(places, group)
+        asyncio.get_running_loop().call_soon(bench.executor.fence)
+
+    bench.switch.admit = admit_then_fence
+    done = await bench.executor.take([take(vip) for vip in vips], epoch=bench.executor.epoch)
+    assert not any(kind == "add" for kind, _ in bench.log)
+    assert {vip for kind, vip in bench.log if kind == "out"} == set(vips)
+    assert {result.problem for result in done} == {PERMIT_ENDED}
+
+
+async def test_a_permit_that_ends_right_after_a_crowd_was_let_through_is_the_end_of_that_vip_alone(bench):
+    vips, admit = many(TAKE_SLICE), bench.switch.admit
+
+    def admit_then_end(places, group="main"):
+        admit(places, group)
+        asyncio.get_running_loop().call_soon(bench.denied.add, vips[-1])
+
+    bench.switch.admit = admit_then_end
+    done = await bench.executor.take([take(vip) for vip in vips], epoch=bench.executor.epoch)
+    assert ("add", vips[-1]) not in bench.log
+    assert ("out", vips[-1]) in bench.log
+    assert {result.action.vip for result in done if result.problem} == {vips[-1]}
+    assert set(bench.announcer.active) == set(vips[:-1])
 
 
 async def test_a_fence_that_begins_in_the_question_for_a_permit_leaves_nothing_behind(bench):
