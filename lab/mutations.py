@@ -186,7 +186,7 @@ MUTANTS = (
         "T5",
         "a VIP is written off while it is still bound",
         "taking",
-        "    off = frozenset(vip for vip in slot.leaving if not _want(slot, vip).held)",
+        "    off = frozenset(vip for vip in slot.leaving & before.leaving if not _want(slot, vip).held)",
         "    off = slot.leaving",
     ),
     _claims_mutant(

@@ -315,6 +315,7 @@ class ClaimsLoop:
         """What changed for the others: VIPs won or to be given up, who lives, what is in the way."""
         state, now = self._state, self._clock.now()
         changed: set[Vip] = set()
+        lost: list[Vip] = []
         for number, slot in state.slots.items():
             known = self._permitted.get(number)
             if known is None or known[0] is not slot:
@@ -324,7 +325,12 @@ class ClaimsLoop:
                 self._mine -= own
                 self._mine |= own & allowed
                 changed |= own
+                lost += own - allowed
                 self._permitted[number] = (slot, allowed)
+        if lost:
+            # Whether it is bound is asked again before another is named: it may have been since that was told.
+            self._dirty = {**dict.fromkeys(lost), **self._dirty}
+            self._wake.set()
         if changed:
             metrics.claims_held.set(len(self._mine))
             self._wires.won(changed)

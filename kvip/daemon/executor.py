@@ -21,9 +21,9 @@ from kvip import metrics
 from kvip.clock import Clock
 from kvip.core.diff import TENTATIVE, Adopt, Announce, LetGo, Refresh, Take
 from kvip.core.facts import Facts
-from kvip.core.model import Address, Vip
+from kvip.core.model import Address, Vip, is_ipv6
 from kvip.daemon.announcer import Announcer
-from kvip.daemon.binding import TAKE_SLICE, Binding, slices
+from kvip.daemon.binding import SLICE, TAKE_SLICE, Binding, slices
 from kvip.daemon.guard import GROUP, Guard
 from kvip.errors import NetlinkError, SwitchError
 
@@ -38,6 +38,7 @@ IN_DOUBT = "the kernel announced a change; reading anew"
 
 NO_PERMIT = "no permit"
 PERMIT_ENDED = "permit ended while binding"
+SHUT_OUT = "the switch does not let it through any more"
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +142,9 @@ class Executor:
     async def take(self, actions: Sequence[Take], *, epoch: int) -> list[Done]:
         """Into the switch, bind, read back, ask for the permit again, and start announcing."""
         done: list[Done] = []
-        for part in slices(actions, TAKE_SLICE):
+        # An IPv6 address takes the kernel far longer where there are many (docs/performance.md).
+        size = SLICE if any(is_ipv6(action.vip) for action in actions) else TAKE_SLICE
+        for part in slices(actions, size):
             if epoch != self._epoch:
                 break
             allowed, refused = self._admit(part, epoch)
@@ -157,11 +160,19 @@ class Executor:
 
     def _bind(self, actions: Sequence[Take], epoch: int) -> list[Done]:
         """Of those that the switch lets through by now: bind what is permitted still, and start announcing it."""
-        permitted = [action for action in actions if epoch == self._epoch and self._permit(action.vip) is not None]
-        ended = [action for action in actions if action not in permitted] if len(permitted) < len(actions) else []
+        permitted: list[Take] = []
+        results: list[Done] = []
+        for action in actions:
+            if epoch != self._epoch or self._permit(action.vip) is None:
+                results.append(Done(action=action, problem=PERMIT_ENDED))
+            elif not self._guard.lets_through(action.vip, self._group(action.vip)):
+                results.append(Done(action=action, problem=SHUT_OUT))
+            else:
+                permitted.append(action)
+        # One that is silent already, as after a fence that could not remove it, stays so.
+        ended = [result.action.vip for result in results if self._guard.admitted(result.action.vip)]
         if ended:
-            self._take_out([action.vip for action in ended])
-        results = [Done(action=action, problem=PERMIT_ENDED) for action in ended]
+            self._take_out(ended)
         bound = self._binding.bind("add", [(a.vip, a.link) for a in permitted], dad={a.vip for a in permitted if a.dad})
         if self._binding.unknown:
             self._unknown.update((action.vip, action.link.name) for action in permitted)

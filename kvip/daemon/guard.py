@@ -50,6 +50,10 @@ class Guard:
         """Is the VIP let through while this node's validity lasts? Always True without a switch."""
         return self._switch is None or vip in self._admitted
 
+    def lets_through(self, vip: Vip, group: str) -> bool:
+        """The same, while the validity of this very lease group lasts."""
+        return self._switch is None or self._admitted.get(vip) == group
+
     def vips(self) -> Iterable[Vip]:
         """Every VIP that the switch knows, answering or silent."""
         return tuple(self._places)

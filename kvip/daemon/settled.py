@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from kvip.core.diff import Action, Refresh, Wanted
 from kvip.core.facts import Facts
-from kvip.core.ledger import Ledger
 from kvip.core.model import IfIndex, Vip
+from kvip.daemon.desire import Desire
 from kvip.daemon.firewall import Firewall
 from kvip.daemon.guard import Guard
 
@@ -19,18 +19,19 @@ from kvip.daemon.guard import Guard
 class Settled:
     """Remembers of each VIP where the last plan left it, when that was nothing but to renew it."""
 
-    def __init__(self, *, facts: Facts, guard: Guard, firewall: Firewall, ledger: Ledger, permit: Callable[[Vip], float | None]) -> None:
+    def __init__(self, *, facts: Facts, guard: Guard, firewall: Firewall, desire: Desire, permit: Callable[[Vip], float | None]) -> None:
         self._facts = facts
         self._guard = guard
         self._firewall = firewall
-        self._ledger = ledger
+        self._desire = desire
         self._permit = permit
         self._at: dict[Vip, IfIndex] = {}
 
     def planned(self, wanted: Wanted, actions: Sequence[Action]) -> None:
         """This is what was found to do about a VIP."""
         if (
-            wanted.link is not None
+            wanted.known
+            and wanted.link is not None
             and wanted.announced
             and wanted.admitted
             and wanted.eligible
@@ -48,6 +49,9 @@ class Settled:
         bound = self._facts.bound(vip)
         if link is None or len(bound) != 1 or not bound[0].address.marked or bound[0].address.index != index:
             return None
-        if self._permit(vip) is None or not self._guard.admitted(vip) or not self._ledger.claimants(vip) or self._firewall.exposed(vip):
+        # What is not known to be asked for is not kept alive: it runs out (PROTOCOL K9).
+        if not self._desire.known or not self._desire.ledger.claimants(vip):
+            return None
+        if self._permit(vip) is None or not self._guard.admitted(vip) or self._firewall.exposed(vip):
             return None
         return Refresh(vip=vip, link=link)

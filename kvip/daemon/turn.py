@@ -107,7 +107,7 @@ class Turn:
         self._dad = dad
         self._nics = nics
         self._lifetime_s = lifetime_s
-        self._settled = Settled(facts=facts, guard=guard, firewall=firewall, ledger=desire.ledger, permit=permit)
+        self._settled = Settled(facts=facts, guard=guard, firewall=firewall, desire=desire, permit=permit)
         self._failures: dict[Vip, tuple[int, str]] = {}
 
     def failure(self, vip: Vip) -> str:

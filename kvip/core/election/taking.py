@@ -67,10 +67,12 @@ def scene(state: State, now: float, *, may_take: bool) -> Scene:
 
 def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     """What to do about one record now."""
-    slot = _sorted_out(state, state.slots[number], scene, now)
-    state = with_slot(state, slot) if slot is not state.slots[number] else state
+    before = state.slots[number]
+    slot = _sorted_out(state, before, scene, now)
+    state = with_slot(state, slot) if slot is not before else state
     mine = frozenset(slot.record.claims.get(state.incarnation, ())) if slot.record is not None else frozenset()
-    off = frozenset(vip for vip in slot.leaving if not _want(slot, vip).held)
+    # Until it was leaving it was permitted, and may have been bound since `held` was told: what is found to leave now is asked about first.
+    off = frozenset(vip for vip in slot.leaving & before.leaving if not _want(slot, vip).held)
     here_or_off = [(vip, slot.wanted[vip].want) for vip in mine - (slot.leaving - off) if vip in slot.wanted]
     proven = frozenset([vip for vip, want in here_or_off if want.held])
     asking = frozenset([vip for vip, want in here_or_off if want.unasked and not want.held])

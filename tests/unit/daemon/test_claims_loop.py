@@ -228,6 +228,27 @@ def test_t5_a_vip_that_is_refused_is_held_by_the_other_node(bench):
     bench.play(story)
 
 
+def test_t5_whether_a_vip_is_bound_is_asked_again_before_another_is_named(bench):
+    """It was bound after the election was told last (`daemon.news`), and is slow to be let go of."""
+
+    async def story():
+        one, two = bench.start("n1", VIP), bench.start("n2", VIP)
+        for node in (one, two):
+            node.hands.won = lambda vips, hands=node.hands: hands.bound.update(vip for vip in vips if hands.loop.permit(vip) is not None)
+        await asyncio.sleep(1.0)
+        holder, other = (one, two) if one.hands.bound else (two, one)
+        holder.loop.refuse(VIP)
+        await asyncio.sleep(0.5)
+        assert holder.loop.permit(VIP) is None
+        assert (holder.hands.bound, other.hands.bound) == ({VIP}, set()), "written off while it is bound"
+        holder.hands.bound.clear()
+        holder.loop.demand_changed([VIP])
+        await asyncio.sleep(0.5)
+        assert other.hands.bound == {VIP}
+
+    bench.play(story)
+
+
 def test_what_was_given_back_is_free_at_once_for_the_other(bench):
     async def story():
         one = await holding(bench, VIP)

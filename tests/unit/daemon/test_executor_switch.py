@@ -1,13 +1,16 @@
 """The executor's hand on the switch: silence at start, refusals, arming, groups, and life without a switch."""
 
+import asyncio
 import errno
 
 import pytest
 
 from kvip.core.diff import Adopt
 from kvip.core.model import Vip
+from kvip.daemon.binding import TAKE_SLICE
+from kvip.daemon.executor import SHUT_OUT
 from kvip.errors import NetlinkError, SwitchError
-from tests.unit.daemon.executor_bench import LINK, SECOND, VIP, Bench, held, let_go, marked, take, unmarked
+from tests.unit.daemon.executor_bench import LINK, SECOND, VIP, Bench, held, let_go, many, marked, take, unmarked
 
 
 @pytest.fixture
@@ -178,3 +181,44 @@ async def test_what_was_bound_by_a_request_that_failed_as_a_whole_is_silent_unti
     await bench.executor.resync("a test")
     await bench.executor.adopt([Adopt(vip=VIP, link=LINK)], epoch=bench.executor.epoch)
     assert bench.guard.admitted(VIP)
+
+
+def after_admission(bench, act):
+    """Do that right after the switch let the next ones through, before they are bound."""
+    admit = bench.switch.admit
+
+    def admit_then_act(places, group="main"):
+        admit(places, group)
+        asyncio.get_running_loop().call_soon(act)
+
+    bench.switch.admit = admit_then_act
+
+
+async def test_k5_what_the_switch_lost_before_it_is_bound_is_not_bound_and_tried_again(bench):
+    """Another lease group could not be armed, because the rules are gone: no fence comes for this one."""
+    vips = many(TAKE_SLICE)
+    after_admission(bench, bench.guard._admitted.clear)
+    done = await bench.executor.take([take(vip) for vip in vips], epoch=bench.executor.epoch)
+    assert not any(kind in ("add", "start") for kind, _ in bench.log)
+    assert {result.problem for result in done} == {SHUT_OUT}
+
+
+async def test_k5_what_hangs_on_another_lease_group_by_now_is_not_bound_under_the_former(bench):
+    vips = many(TAKE_SLICE)
+    after_admission(bench, lambda: bench.groups.update({vips[0]: "s1"}))
+    done = await bench.executor.take([take(vip) for vip in vips], epoch=bench.executor.epoch)
+    assert ("add", vips[0]) not in bench.log
+    assert ("out", vips[0]) in bench.log
+    assert {result.action.vip for result in done if result.problem} == {vips[0]}
+
+
+async def test_what_a_fence_silenced_meanwhile_stays_silent(bench):
+    vips = many(TAKE_SLICE)
+
+    def fence_that_cannot_remove():
+        bench.executor.fence()
+        bench.guard.silence({vips[0]: "eth0"})
+
+    after_admission(bench, fence_that_cannot_remove)
+    await bench.executor.take([take(vip) for vip in vips], epoch=bench.executor.epoch)
+    assert ("out", vips[0]) not in bench.log[bench.log.index(("silence", vips[0])) :]
