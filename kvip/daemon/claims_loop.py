@@ -70,6 +70,8 @@ class ClaimsLoop:
         self._progress = Progress(heartbeats)
         self._peers = Peers(node)
         self._dirty: dict[Vip, None] = {}
+        self._before_next_step = 0
+        """So many of them, the first ones, are to be told before anything is decided."""
         self._permitted: dict[int, tuple[Slot, frozenset[Vip]]] = {}
         self._mine: set[Vip] = set()
         self._until: float | None = None
@@ -242,7 +244,8 @@ class ClaimsLoop:
     def _tell_demand(self) -> None:
         if self._state.count is None or not self._dirty:
             return
-        dirty = list(islice(self._dirty, WANTS_PER_TURN))
+        dirty = list(islice(self._dirty, max(WANTS_PER_TURN, self._before_next_step)))
+        self._before_next_step = 0
         for vip in dirty:
             del self._dirty[vip]
         wants = {vip: self._want(vip) for vip in dirty}
@@ -330,7 +333,7 @@ class ClaimsLoop:
         if lost:
             # Whether it is bound is asked again before another is named: it may have been since that was told.
             self._dirty = {**dict.fromkeys(lost), **self._dirty}
-            self._wake.set()
+            self._before_next_step = len(lost)
         if changed:
             metrics.claims_held.set(len(self._mine))
             self._wires.won(changed)

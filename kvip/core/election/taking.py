@@ -71,13 +71,15 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     slot = _sorted_out(state, before, scene, now)
     state = with_slot(state, slot) if slot is not before else state
     mine = frozenset(slot.record.claims.get(state.incarnation, ())) if slot.record is not None else frozenset()
-    # Until it was leaving it was permitted, and may have been bound since `held` was told: what is found to leave now is asked about first.
+    # Until it was leaving it was permitted, and may have been bound since `held` was told: that is to be told again before the next step.
     off = frozenset(vip for vip in slot.leaving & before.leaving if not _want(slot, vip).held)
     here_or_off = [(vip, slot.wanted[vip].want) for vip in mine - (slot.leaving - off) if vip in slot.wanted]
     proven = frozenset([vip for vip, want in here_or_off if want.held])
     asking = frozenset([vip for vip, want in here_or_off if want.unasked and not want.held])
     told = slot.record is None or not (proven & slot.record.unproven or asking - slot.record.unproven)
     look_at = min(slot.unseen_until or NEVER, now + POLL_S if slot.leaving else NEVER)
+    if slot.leaving - before.leaving:
+        look_at = now
     takes: set[Vip] = set()
     waiting: set[str] = set()
     turns = placement.Turns(placement.order(number, scene.alive, scene.loads, total=scene.total), scene.refused)
