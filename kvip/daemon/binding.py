@@ -25,8 +25,8 @@ T = TypeVar("T")
 SLICE = 64
 """Addresses per netlink request: below 10 ms of kernel time, so that the event loop is never held for long."""
 TAKE_SLICE = 128
-"""The same of addresses to add: a take-over of a crowd is quicker by it. With 10,000 on one NIC, where each takes the kernel up to 0.35 ms,
-such a request takes 45 ms, and the heartbeat of a new holder comes as much later."""
+"""The same of addresses to add: a take-over of a crowd is quicker by it. Where thousands are on one NIC already, such a request holds the
+loop for longer, and a heartbeat comes as much later (docs/performance.md, takeover)."""
 
 
 class Binding:
