@@ -245,10 +245,10 @@ class ClaimsLoop:
         if self._state.count is None or not self._dirty:
             return
         dirty = list(islice(self._dirty, max(WANTS_PER_TURN, self._before_next_step)))
+        wants = {vip: self._want(vip) for vip in dirty}
         self._before_next_step = 0
         for vip in dirty:
             del self._dirty[vip]
-        wants = {vip: self._want(vip) for vip in dirty}
         self._learn(claims.demanded(self._state, wants, now=self._clock.now()))
         if self._dirty:
             self._wake.set()

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 TakeOrAdopt = TypeVar("TakeOrAdopt", Take, Adopt)
 
-CROWD = 32
+YIELD_FROM = 32
 """From so many VIPs on, others get their turn between the transaction of the switch and the request that binds them."""
 IN_DOUBT = "the kernel announced a change; reading anew"
 
@@ -149,7 +149,7 @@ class Executor:
                 break
             allowed, refused = self._admit(part, epoch)
             done += refused
-            if len(part) >= CROWD:
+            if len(part) >= YIELD_FROM:
                 await asyncio.sleep(0)
             results = self._bind(allowed, epoch)
             _count("take", results)
@@ -206,10 +206,11 @@ class Executor:
         return done
 
     async def refresh(self, actions: Sequence[Refresh], *, epoch: int) -> list[Done]:
-        """Renew lifetimes in slices; nothing is announced."""
+        """Renew lifetimes in slices; nothing is announced. What was withdrawn since it was planned is not there to be renewed: the request
+        would put it back, outside the switch."""
         done: list[Done] = []
         for part in slices(actions):
-            allowed = [action for action in part if self._permit(action.vip) is not None]
+            allowed = [action for action in part if self._permit(action.vip) is not None and self._facts.is_marked(action.vip)]
             if epoch != self._epoch:
                 break
             if self._in_doubt():

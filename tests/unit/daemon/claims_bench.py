@@ -218,3 +218,11 @@ class Bench:
         lease = self.store.leases[name]
         meta = lease.metadata
         return self.store.store(name, msgspec.structs.replace(lease.spec, **spec), meta.annotations, meta.labels)
+
+
+async def holding(bench, *vips):
+    """Node n1, which holds these."""
+    node = bench.start("n1", *vips)
+    await asyncio.sleep(0.3)
+    assert node.hands.bound == set(vips)
+    return node

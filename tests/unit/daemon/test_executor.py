@@ -124,6 +124,12 @@ async def test_nothing_is_refreshed_without_a_permit(bench):
     assert bench.log == []
 
 
+async def test_k5_what_was_withdrawn_since_it_was_planned_is_not_put_back_by_a_renewal(bench):
+    """Its Lease was lost and won again meanwhile (mode per-service): it is permitted, but neither bound nor in the switch."""
+    assert await bench.executor.refresh([Refresh(vip=VIP, link=LINK)], epoch=bench.executor.epoch) == []
+    assert not bench.kernel.table
+
+
 async def test_long_work_tells_of_its_progress_after_each_slice(bench):
     vips = many(SLICE * 2 + 1)
     await bench.executor.take([take(vip) for vip in vips], epoch=bench.executor.epoch)
