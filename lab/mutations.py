@@ -267,9 +267,9 @@ MUTANTS = (
     Mutant(
         "I6",
         "an address without the mark is taken over",
-        "kvip/daemon/executor.py",
-        'self._binding.bind("add", [(a.vip, a.link) for a in permitted]',
-        'self._binding.bind("replace", [(a.vip, a.link) for a in permitted]',
+        "kvip/daemon/binding.py",
+        'operations, now = self._operations("add", targets, dad)',
+        'operations, now = self._operations("replace", targets, dad)',
         ("tests/unit/daemon/test_executor.py", "-k", "unmarked"),
     ),
 )

@@ -77,15 +77,12 @@ class Executor:
         self._progress = progress
         self._catch_up = catch_up
         self._epoch = 0
-        self._unknown: dict[Vip, str] = {}
-        """These may be bound on this NIC, though no answer said so: silent in the switch until a dump tells."""
 
     async def resync(self, cause: str) -> set[Vip]:
         """Read every address anew; returns the VIPs whose facts changed. Others get their turn meanwhile.
 
         Raises NetlinkError when the kernel gives no complete answer; the facts then stay as they were.
         """
-        asked_about = tuple(self._unknown)
         self._facts.expect_dump()
         began = self._clock.now()
         dump = await self._binding.dump_beside()
@@ -95,8 +92,6 @@ class Executor:
             changed |= part
             self._progress()
             await asyncio.sleep(0)
-        for vip in asked_about:
-            self._unknown.pop(vip, None)
         return changed
 
     @property
@@ -151,42 +146,47 @@ class Executor:
             done += refused
             if len(part) >= YIELD_FROM:
                 await asyncio.sleep(0)
-            results = self._bind(allowed, epoch)
+            results = await self._bind(allowed, epoch)
             _count("take", results)
             done += results
             self._progress()
             await asyncio.sleep(0)
         return done
 
-    def _bind(self, actions: Sequence[Take], epoch: int) -> list[Done]:
+    async def _bind(self, actions: Sequence[Take], epoch: int) -> list[Done]:
         """Of those that the switch lets through by now: bind what is permitted still, and start announcing it."""
-        permitted: list[Take] = []
-        results: list[Done] = []
-        for action in actions:
-            if epoch != self._epoch or self._permit(action.vip) is None:
-                results.append(Done(action=action, problem=PERMIT_ENDED))
-            elif not self._guard.lets_through(action.vip, self._group(action.vip)):
-                results.append(Done(action=action, problem=SHUT_OUT))
-            else:
-                permitted.append(action)
+        ended = [(action, self._ended(action.vip, epoch)) for action in actions]
+        results = [Done(action=action, problem=problem) for action, problem in ended if problem]
         # One that is silent already, as after a fence that could not remove it, stays so.
-        ended = [result.action.vip for result in results if self._guard.admitted(result.action.vip)]
-        if ended:
-            self._take_out(ended)
-        bound = self._binding.bind("add", [(a.vip, a.link) for a in permitted], dad={a.vip for a in permitted if a.dad})
-        if self._binding.unknown:
-            self._unknown.update((action.vip, action.link.name) for action in permitted)
-        for action, (result, problem) in zip(permitted, bound, strict=True):
-            if not problem and self._permit(action.vip) is None:
-                self._binding.remove([result.operation.address])
-                problem = PERMIT_ENDED
-            if problem:
-                self._take_out([action.vip])
+        admitted = [result.action.vip for result in results if self._guard.admitted(result.action.vip)]
+        if admitted:
+            self._take_out(admitted)
+        permitted = [action for action, problem in ended if not problem]
+        if not permitted:
+            return results
+        answers = await self._binding.add([(a.vip, a.link) for a in permitted], dad={a.vip for a in permitted if a.dad})
+        begun: list[Done] = []
+        removed: list[Address] = []
+        for action, (answer, problem) in zip(permitted, answers, strict=True):
+            if not problem:
+                # Others got their turn meanwhile: a permit may have ended, a fence removed what was bound.
+                problem = self._ended(action.vip, epoch) if self._facts.is_marked(action.vip) else PERMIT_ENDED
+                if problem and self._facts.is_marked(action.vip):
+                    removed.append(answer.operation.address)
+            begun.append(Done(action=action, problem=problem))
+        self._binding.remove(removed)
+        self._take_out([result.action.vip for result in begun if result.problem])
+        for action, result, (answer, _) in zip(permitted, begun, answers, strict=True):
             # RFC 4862 5.4: a tentative address is not advertised; the kernel reports its end, and the next turn announces it.
-            elif result.seen is None or not result.seen.flags & TENTATIVE:
+            if not result.problem and answer.seen is not None and not answer.seen.flags & TENTATIVE:
                 self._announcer.start(action.vip, action.link)
-            results.append(Done(action=action, problem=problem))
-        return results
+        return results + begun
+
+    def _ended(self, vip: Vip, epoch: int) -> str:
+        """Why the VIP that is being taken must not be bound after all; "" = it may."""
+        if epoch != self._epoch or self._permit(vip) is None:
+            return PERMIT_ENDED
+        return "" if self._guard.lets_through(vip, self._group(vip)) else SHUT_OUT
 
     async def adopt(self, actions: Sequence[Adopt], *, epoch: int) -> list[Done]:
         """Let through and announce what is bound, silent, and ours again."""
@@ -194,6 +194,10 @@ class Executor:
         for part in slices(actions):
             if epoch != self._epoch:
                 break
+            if self._in_doubt():
+                # It may not be there: so it is after a request whose outcome nobody could read.
+                done += [Done(action=action, problem=IN_DOUBT) for action in part]
+                continue
             allowed, refused = self._admit(part, epoch)
             done += refused
             for action in allowed:
@@ -216,7 +220,7 @@ class Executor:
             if self._in_doubt():
                 done += [Done(action=action, problem=IN_DOUBT) for action in allowed]
                 continue
-            renewed = self._binding.bind("replace", [(action.vip, action.link) for action in allowed])
+            renewed = self._binding.renew([(action.vip, action.link) for action in allowed])
             results = [Done(action=action, problem=problem) for action, (_, problem) in zip(allowed, renewed, strict=True)]
             _count("refresh", results)
             done += results
@@ -341,8 +345,7 @@ class Executor:
     def _take_out(self, vips: Iterable[Vip]) -> None:
         """Out of the switch what is bound nowhere any more; what is still there, or may be, stays silent."""
         vips = tuple(vips)
-        left = {vip: self._unknown[vip] for vip in vips if vip in self._unknown}
-        left |= self._places([bound.address for vip in vips for bound in self._facts.bound(vip) if bound.address.marked])
+        left = self._places([bound.address for vip in vips for bound in self._facts.bound(vip) if bound.address.marked])
         self._guard.silence(left)
         self._guard.remove(vip for vip in vips if vip not in left)
 

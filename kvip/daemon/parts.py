@@ -7,6 +7,7 @@ Input: settings. Output: the parts that silence the kernel; `assembly` makes the
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kvip import __version__, metrics
@@ -124,6 +125,7 @@ class Parts:
                 clock=clock,
                 lifetime_s=self.lifetime_s,
                 dump_beside=DumpsBeside(dumps.dump),
+                beside=ThreadPoolExecutor(max_workers=1, thread_name_prefix="bind"),
             ),
             self.guard,
             self.announcer,

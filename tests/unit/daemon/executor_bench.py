@@ -125,10 +125,10 @@ class FakeSwitch:
 
 
 class Bench:
-    def __init__(self, *, weak=False, dump_beside=None):
+    def __init__(self, *, weak=False, dump_beside=None, beside=None, kernel=Kernel):
         self.log = []
         self.switch = None if weak else FakeSwitch(self.log)
-        self.kernel = Kernel(self.log)
+        self.kernel = kernel(self.log)
         self.announcer = Announcements(self.log)
         self.facts = Facts()
         self.denied = set()
@@ -139,7 +139,7 @@ class Bench:
         self.guard.install([], {})
         self.log.clear()
         self.executor = Executor(
-            Binding(self.kernel, self.facts, clock=ManualClock(), lifetime_s=lambda: 60, dump_beside=dump_beside),
+            Binding(self.kernel, self.facts, clock=ManualClock(), lifetime_s=lambda: 60, dump_beside=dump_beside, beside=beside),
             self.guard,
             self.announcer,
             self.facts,

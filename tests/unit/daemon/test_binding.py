@@ -27,21 +27,21 @@ def refused(operation):
     return metrics.netlink_errors_total.labels(operation)._value.get()
 
 
-def test_a_confirmed_change_is_no_error(kernel, binding):
+async def test_a_confirmed_change_is_no_error(kernel, binding):
     before = {operation: refused(operation) for operation in ("add", "replace", "delete", "dump")}
-    binding.bind("add", [(VIP, ETH0)])
-    binding.bind("replace", [(VIP, ETH0)])
+    await binding.add([(VIP, ETH0)])
+    binding.renew([(VIP, ETH0)])
     binding.remove([marked(VIP)])
     binding.marked()
     assert {operation: refused(operation) for operation in before} == before
 
 
-@pytest.mark.parametrize("operation", ["add", "replace"])
-def test_a_refused_bind_is_counted(kernel, binding, operation):
+async def test_a_refused_bind_is_counted(kernel, binding):
     kernel.refuse[VIP] = errno.EPERM
-    before = refused(operation)
-    assert binding.bind(operation, [(VIP, ETH0)])[0][1]
-    assert refused(operation) == before + 1
+    before = refused("add"), refused("replace")
+    assert (await binding.add([(VIP, ETH0)]))[0][1]
+    assert binding.renew([(VIP, ETH0)])[0][1]
+    assert (refused("add"), refused("replace")) == (before[0] + 1, before[1] + 1)
 
 
 def test_a_refused_delete_is_counted_and_one_of_what_is_gone_already_is_not(kernel, binding):
@@ -54,10 +54,10 @@ def test_a_refused_delete_is_counted_and_one_of_what_is_gone_already_is_not(kern
     assert refused("delete") == before + 1
 
 
-def test_a_request_that_fails_as_a_whole_is_counted_once_per_address(kernel, binding):
+async def test_a_request_that_fails_as_a_whole_is_counted_once_per_address(kernel, binding):
     kernel.broken = NetlinkError(errno.ENOBUFS, "send", "addresses")
     before = refused("add")
-    binding.bind("add", [(VIP, ETH0)])
+    await binding.add([(VIP, ETH0)])
     assert refused("add") == before + 1
 
 

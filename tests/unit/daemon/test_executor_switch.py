@@ -8,7 +8,7 @@ import pytest
 from kvip.core.diff import Adopt
 from kvip.core.model import Vip
 from kvip.daemon.binding import TAKE_SLICE
-from kvip.daemon.executor import SHUT_OUT
+from kvip.daemon.executor import IN_DOUBT, SHUT_OUT
 from kvip.errors import NetlinkError, SwitchError
 from tests.unit.daemon.executor_bench import LINK, SECOND, VIP, Bench, held, let_go, many, marked, take, unmarked
 
@@ -107,11 +107,18 @@ async def test_what_a_failed_request_bound_all_the_same_is_silenced_in_the_switc
     assert bench.announcer.active == {}
 
 
-async def test_a_failed_request_of_which_the_kernel_does_not_say_what_became_puts_the_facts_in_doubt(bench):
-    bench.kernel.broken_afterwards = bench.kernel.dump_broken = NetlinkError(errno.ENOBUFS, "apply", "1 address changes")
+async def test_what_a_failed_request_may_have_bound_counts_as_bound_until_a_dump_tells(bench):
+    bench.kernel.broken = bench.kernel.dump_broken = NetlinkError(errno.ENOBUFS, "apply", "1 address changes")
     (done,) = await bench.executor.take([take()], epoch=bench.executor.epoch)
     assert done.problem
     assert bench.facts.doubted
+    assert bench.facts.marked() == (VIP,)
+    assert ("silence", VIP) in bench.log
+    (adopted,) = await bench.executor.adopt([Adopt(vip=VIP, link=LINK)], epoch=bench.executor.epoch)
+    assert adopted.problem == IN_DOUBT
+    assert bench.announcer.active == {}
+    bench.kernel.broken = bench.kernel.dump_broken = None
+    await bench.executor.resync("failure")
     assert bench.facts.marked() == ()
 
 
