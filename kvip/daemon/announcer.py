@@ -17,6 +17,7 @@ from kvip.clock import Clock
 from kvip.core.model import IfIndex, Link, Vip, is_ipv6
 from kvip.core.schedule import BURST_OFFSETS_S, ROUND_GAP_S, Priority, TokenBucket, even_offsets_s, priority_of, round_due
 from kvip.daemon.supervision import Heartbeats
+from kvip.daemon.waking import woken
 from kvip.errors import AnnounceError
 from kvip.kernel.packet import PacketSocket, build_round
 
@@ -148,11 +149,7 @@ class Announcer:
                 if pause_s <= 0:
                     await asyncio.sleep(0)
                     continue
-                try:
-                    async with asyncio.timeout(min(pause_s, IDLE_BEAT_S)):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
+                await woken(self._wake, within_s=min(pause_s, IDLE_BEAT_S))
         finally:
             for index in tuple(self._sockets):
                 self._close(index)

@@ -30,6 +30,7 @@ from kvip.daemon.lease_writer import new_incarnation
 from kvip.daemon.peers import Peers
 from kvip.daemon.supervision import Heartbeats
 from kvip.daemon.validity import Progress, Reach, ValidityTimer
+from kvip.daemon.waking import woken
 
 log = logging.getLogger(__name__)
 
@@ -215,11 +216,7 @@ class ClaimsLoop:
                 self._check_suspend()
                 self._wake.clear()
                 pause_s = min(LONGEST_PAUSE_S, max(0.001, self._turn(group) - self._clock.now()))
-                try:
-                    async with asyncio.timeout(pause_s):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
+                await woken(self._wake, within_s=pause_s)
 
     def _turn(self, group: asyncio.TaskGroup) -> float:
         """Everything that is to be done now; returns when to look again at the latest."""

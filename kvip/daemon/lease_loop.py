@@ -22,6 +22,7 @@ from kvip.core.objects import Lease
 from kvip.daemon.lease_writer import LeaseWriter
 from kvip.daemon.stakes import Stakes
 from kvip.daemon.validity import Footing, ValidityTimer
+from kvip.daemon.waking import woken
 from kvip.errors import ApiError, KvipError
 from kvip.kube.leases import LeaseClient
 
@@ -126,11 +127,7 @@ class LeaseLoop:
                 backoff_s = min(self.election.timers.retry_period_s, backoff_s * 2 or 0.1)
                 retry_after_s = error.retry_after_s if isinstance(error, ApiError) else 0.0
                 pause_s = max(backoff_s, min(retry_after_s, self.election.timers.retry_period_s)) * random.uniform(0.8, 1.2)
-            try:
-                async with asyncio.timeout(max(0.001, pause_s)):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await woken(self._wake, within_s=max(0.001, pause_s))
 
     async def _turn(self) -> float:
         now = self._clock.now()

@@ -33,6 +33,7 @@ from kvip.daemon.lease_pool import LeasePool
 from kvip.daemon.stakes import Stakes
 from kvip.daemon.supervision import Heartbeats
 from kvip.daemon.validity import Footing
+from kvip.daemon.waking import woken
 from kvip.kube.leases import LeaseClient
 
 log = logging.getLogger(__name__)
@@ -217,11 +218,7 @@ class PerServiceElection:
                 self._footing.heartbeats.beat("election")
                 self._wake.clear()
                 self._turn()
-                try:
-                    async with asyncio.timeout(TURN_S):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
+                await woken(self._wake, within_s=TURN_S)
 
     async def release(self) -> None:
         """Give every Lease back."""

@@ -26,6 +26,7 @@ from kvip.daemon.outcome import Outcome
 from kvip.daemon.supervision import Heartbeats
 from kvip.daemon.turn import Turn
 from kvip.daemon.upkeep import Upkeep
+from kvip.daemon.waking import woken
 
 log = logging.getLogger(__name__)
 
@@ -181,11 +182,7 @@ class ReconcileLoop:
                 for _ in range(STEPS_BETWEEN_TURNS):
                     await asyncio.sleep(0)
                 continue
-            try:
-                async with asyncio.timeout(self._pause_s()):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await woken(self._wake, within_s=self._pause_s())
 
     def _ends(self, vip: Vip) -> bool:
         """Is the VIP here, and nobody asks for it or this node may not hold it?"""

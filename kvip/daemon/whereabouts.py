@@ -66,7 +66,8 @@ class Whereabouts:
 
     def exclusion(self) -> str:
         """Why this node is to hold no VIPs, by its Node object; "" = it may."""
-        return siting.exclusion(self._nodes.store.get(self._node), self._rules)
+        judged = self._judged.get(self._node)
+        return judged[1] if judged is not None else ""
 
     def endpoints(self, service: ServiceKey) -> Endpoints:
         """What the slices of a Service say."""

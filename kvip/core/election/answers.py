@@ -75,7 +75,7 @@ def answered(state: State, op: Op, answer: Answer, *, now: float) -> State:
 
 def _look_on(state: State, op: Op) -> State:
     """Decide again about what may have waited for this request."""
-    if op.purpose == "renew" or op.kind == "list":
+    if op.purpose == "renew" or op.kind == "list" or op.name == state.shared_name:
         return state
     number = records.number_in(op.name)
     return look_again(state) if number is None else look_again(state, {n: state.slots[n] for n in (number,) if n in state.slots})

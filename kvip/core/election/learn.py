@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from kvip.core.election import heartbeat, members, records
 from kvip.core.election import lease as shared
 from kvip.core.election.heartbeat import node_of
@@ -203,8 +205,17 @@ def _learn_shared(state: State, lease: Lease | None, *, now: float, asked: str, 
     before = state.shared if state.shared is not None else shared.Election(incarnation=state.incarnation, timers=state.timers)
     after = shared.observe(before, lease, now=now, asked_at_version=asked)
     after_ours = sent_at >= state.valid_since
-    state = replace(state, shared=after, shared_at=now, shared_for=state.incarnation if after_ours else state.shared_for)
-    return look_again(state)
+    shared_for = state.incarnation if after_ours else state.shared_for
+    same = state.shared is not None and shared_for == state.shared_for and _is_the_same(before, after)
+    state = replace(state, shared=after, shared_at=now, shared_for=shared_for)
+    return state if same else look_again(state)
+
+
+def _is_the_same(before: shared.Election, after: shared.Election) -> bool:
+    """Does the Lease of mode `global` stand as it did when it was seen last?"""
+    if before.view is None or after.view is None:
+        return False
+    return after == msgspec.structs.replace(before, view=msgspec.structs.replace(before.view, seen_at=after.view.seen_at))
 
 
 def _names(state: State) -> list[str]:

@@ -1,6 +1,6 @@
 """What a node asks for while nothing happens, and when it looks again by itself."""
 
-from kvip.core.election import claims
+from kvip.core.election import claims, taking
 from kvip.core.model import Incarnation
 from kvip.core.objects import LeaseSpec
 from tests.unit.core.election.simnode import TIMERS
@@ -21,6 +21,18 @@ def test_what_the_watch_showed_before_the_number_of_records_was_known_is_not_wai
     state = claims.answered(claims.step(state, world.now).state, op, world.perform(op), now=world.now)
     assert any(slot.record is not None for slot in state.slots.values())
     assert state.ahead == {}
+
+
+def test_the_lease_of_another_mode_that_stands_as_it_did_decides_about_no_record(monkeypatch):
+    world = World()
+    a = world.add("a", shared_name=SHARED)
+    world.until(world.all_held, limit_s=5)
+    world.run(60)
+    decided, decide, read = [], taking.decide, len(world.sent(a, name=SHARED))
+    monkeypatch.setattr(taking, "decide", lambda state, number, *rest: decided.append(number) or decide(state, number, *rest))
+    world.run(60)
+    assert len(world.sent(a, name=SHARED)) > read
+    assert decided == []
 
 
 def test_g5_what_another_mode_gave_back_is_taken_as_soon_as_it_is_free():
