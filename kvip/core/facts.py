@@ -43,6 +43,7 @@ class Facts:
         self._marked: dict[Vip, None] = {}
         self._expiry = Deadlines()
         """Of what is marked."""
+        self._unconfirmed: set[Vip] = set()
         self._strange: dict[Vip, None] = {}
         """Addresses that are there without kvip's mark: each event asks for them, and must not look through all VIPs."""
         self.strangers = 0
@@ -96,7 +97,7 @@ class Facts:
             known = self._bound.get(vip, {}).get(place)
             if known is None or (known.address.marked, known.address.flags) != (address.marked, address.flags):
                 changed.add(vip)
-            if known is None or not _says_the_same(known, address, now=now):
+            if known is None or vip in self._unconfirmed or not _says_the_same(known, address, now=now):
                 self._note(address, now=now)
         return changed
 
@@ -109,12 +110,18 @@ class Facts:
                 self._forget(vip, place)
         return changed
 
+    def expect(self, address: Address, *, now: float) -> None:
+        """The kernel is being asked for this address: from here on it may be there, and counts as bound until the kernel says otherwise."""
+        self.note_bound(address, now=now)
+        self._unconfirmed.add(address.ip)
+
     def note_bound(self, address: Address, *, now: float) -> None:
         """The kernel confirmed that this address is there."""
         self._note_own(address)
         self._note(address, now=now)
 
     def _note(self, address: Address, *, now: float) -> None:
+        self._unconfirmed.discard(address.ip)
         expires_at = None if address.valid_s is None else now + address.valid_s
         place = (address.index, address.prefix_len)
         self._bound.setdefault(address.ip, {})[place] = Bound(address=address, expires_at=expires_at)
@@ -138,6 +145,7 @@ class Facts:
         places.pop(place, None)
         if not places:
             del self._bound[vip]
+            self._unconfirmed.discard(vip)
         self._note_mark(vip)
 
     def _note_mark(self, vip: Vip) -> None:
@@ -181,20 +189,28 @@ class Facts:
         return not address.marked and link is not None and link.name == KUBE_PROXY_NIC
 
     def marked(self) -> tuple[Vip, ...]:
-        """Every VIP that kvip has bound."""
+        """Every VIP that kvip has bound, or may have."""
         return tuple(self._marked)
 
     def is_marked(self, vip: Vip) -> bool:
-        """Has kvip bound this VIP?"""
+        """Has kvip bound this VIP, or may it have?"""
         return vip in self._marked
+
+    def unconfirmed(self, vip: Vip) -> bool:
+        """May the VIP be bound, though the kernel has not said that it is?"""
+        return vip in self._unconfirmed
 
     def expiring(self, by: float, *, most: int) -> list[Vip]:
         """What kvip has bound and the kernel will drop by then, soonest first, at most so many; what has no lifetime before all else."""
         return self._expiry.due(by, most=most)
 
     def marked_count(self) -> int:
-        """How many VIPs kvip has bound."""
+        """How many VIPs kvip has bound, or may have."""
         return len(self._marked)
+
+    def confirmed_count(self) -> int:
+        """How many VIPs kvip has bound."""
+        return len(self._marked) - len(self._unconfirmed)
 
     def unmarked(self) -> list[Address]:
         """Every address that is not kvip's."""

@@ -98,7 +98,7 @@ class Binding:
         self._settle()
         operations, now = self._operations("add", targets, dad), self._clock.now()
         for operation in operations:
-            self._facts.note_bound(operation.address, now=now)
+            self._facts.expect(operation.address, now=now)
         if self._beside is None or len(operations) < BESIDE_FROM or any(is_ipv6(vip) for vip, _ in targets):
             return self._judged(operations, partial(self._addresses.apply, operations), now=now)
         request = _Request(operations=operations, answer=self._beside.submit(self._addresses.apply, operations), began_at=now)
@@ -113,9 +113,10 @@ class Binding:
         request.answer.add_done_callback(tell)
         try:
             await over.wait()
-        finally:
-            judged = self._finish(request)
-        return judged
+        except asyncio.CancelledError:
+            self._settle()
+            raise
+        return self._finish(request)
 
     def renew(self, targets: Sequence[tuple[Vip, Link]]) -> list[tuple[OpResult, str]]:
         """Lifetimes anew, of what is bound and marked; results as of `add`."""

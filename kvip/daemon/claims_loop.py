@@ -257,6 +257,7 @@ class ClaimsLoop:
             able=demand.able(vip),
             shown=demand.shown(vip),
             held=demand.held(vip),
+            unconfirmed=demand.unconfirmed(vip),
             unasked=demand.unasked(vip),
             leaning=demand.leaning(vip),
         )

@@ -81,6 +81,10 @@ class NodeDemand:
         """Is it still bound or announced here?"""
         return self._announces(vip) or self._facts.is_marked(vip)
 
+    def unconfirmed(self, vip: Vip) -> bool:
+        """Is it held only as far as is known: has the kernel not said yet whether it is bound?"""
+        return self._facts.unconfirmed(vip)
+
     def leases(self, vip: Vip) -> tuple[LeaseKey, ...] | None:
         """The Leases that all have to be held before the VIP is, in the order in which to take them; None = not known yet."""
         return self._desire.leases(vip) if self._desire.known else None

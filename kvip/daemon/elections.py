@@ -115,5 +115,5 @@ def build_elector(
         wires=wires,
         able=demand.holder_able,
         earlier_holder=lambda: not services.synced or any(service.ingress for service in services.store.values()),
-        proven=lambda: services.synced and all(demand.held(vip) for vip in demand.vips()),
+        proven=lambda: services.synced and all(demand.held(vip) and not demand.unconfirmed(vip) for vip in demand.vips()),
     )

@@ -29,7 +29,10 @@ class Demand(Protocol):
         """May this node hold it: claimed, eligible here, NIC present with carrier, not in conflict? None = not known yet."""
 
     def held(self, vip: Vip) -> bool:
-        """Is it still bound, announced or let through by the switch here? A claim is written off only when not."""
+        """Is it still bound, announced or let through by the switch here, or may it be? A claim is written off only when not."""
+
+    def unconfirmed(self, vip: Vip) -> bool:
+        """Is it held only as far as is known: has the kernel not said yet whether it is bound?"""
 
     def shown(self, vip: Vip) -> bool:
         """Does the status of some Service show that somebody held it before, or is that not known yet (unsynced)?"""

@@ -156,6 +156,9 @@ class Executor:
     async def _bind(self, actions: Sequence[Take], epoch: int) -> list[Done]:
         """Of those that the switch lets through by now: bind what is permitted still, and start announcing it."""
         ended = [(action, self._ended(action.vip, epoch)) for action in actions]
+        if epoch != self._epoch:
+            # The question for a permit may have begun a fence: none of what was said before it counts.
+            ended = [(action, PERMIT_ENDED) for action in actions]
         results = [Done(action=action, problem=problem) for action, problem in ended if problem]
         # One that is silent already, as after a fence that could not remove it, stays so.
         admitted = [result.action.vip for result in results if self._guard.admitted(result.action.vip)]
@@ -166,19 +169,22 @@ class Executor:
             return results
         answers = await self._binding.add([(a.vip, a.link) for a in permitted], dad={a.vip for a in permitted if a.dad})
         begun: list[Done] = []
-        removed: list[Address] = []
-        for action, (answer, problem) in zip(permitted, answers, strict=True):
+        removed: list[Vip] = []
+        for action, (_, problem) in zip(permitted, answers, strict=True):
             if not problem:
                 # Others got their turn meanwhile: a permit may have ended, a fence removed what was bound.
                 problem = self._ended(action.vip, epoch) if self._facts.is_marked(action.vip) else PERMIT_ENDED
                 if problem and self._facts.is_marked(action.vip):
-                    removed.append(answer.operation.address)
+                    removed.append(action.vip)
             begun.append(Done(action=action, problem=problem))
-        self._binding.remove(removed)
+        if removed:
+            # By value, and so only what has kvip's mark still.
+            self._binding.remove(self._marked(removed.__contains__)[0])
         self._take_out([result.action.vip for result in begun if result.problem])
         for action, result, (answer, _) in zip(permitted, begun, answers, strict=True):
             # RFC 4862 5.4: a tentative address is not advertised; the kernel reports its end, and the next turn announces it.
-            if not result.problem and answer.seen is not None and not answer.seen.flags & TENTATIVE:
+            there = answer.seen is not None and not answer.seen.flags & TENTATIVE
+            if there and not result.problem and epoch == self._epoch and self._facts.is_marked(action.vip):
                 self._announcer.start(action.vip, action.link)
         return results + begun
 

@@ -16,7 +16,7 @@ def update_gauges(parts: Parts) -> None:
     now = parts.clock.now()
     parts.caches.update_gauges()
     metrics.vips.labels("claimed").set(len(parts.ledger))
-    metrics.vips.labels("bound").set(parts.facts.marked_count())
+    metrics.vips.labels("bound").set(parts.facts.confirmed_count())
     metrics.vips.labels("announced").set(parts.outcome.announced_count())
     until = parts.elector.valid_until if parts.elector is not None else None
     metrics.lease_valid_seconds.set(0 if until is None else until - now)
@@ -32,6 +32,8 @@ def update_gauges(parts: Parts) -> None:
 def _series(parts: Parts) -> list[tuple[tuple[str, str, str], bool]]:
     rows: list[tuple[tuple[str, str, str], bool]] = []
     for vip in parts.facts.marked():
+        if parts.facts.unconfirmed(vip):
+            continue
         announced = parts.outcome.announced_since(vip) is not None
         for claimant in parts.ledger.claimants(vip).values():
             namespace, _, name = claimant.service.partition("/")

@@ -54,7 +54,7 @@ def facts_of(parts: Parts, vip: Vip) -> VipFacts:
         permit_until=elector.permit(vip),
         holder=elector.holder(vip),
         elsewhere=elector.elsewhere(vip),
-        bound=parts.facts.bound(vip),
+        bound=() if parts.facts.unconfirmed(vip) else parts.facts.bound(vip),
         bound_at=parts.outcome.bound_since(vip),
         announced_at=parts.outcome.announced_since(vip),
         rounds=rounds,

@@ -7,7 +7,6 @@ Input: settings. Output: the parts that silence the kernel; `assembly` makes the
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kvip import __version__, metrics
@@ -17,7 +16,7 @@ from kvip.core.ledger import Ledger
 from kvip.core.model import Address, Vip
 from kvip.daemon import journal as journals
 from kvip.daemon.announcer import Announcer
-from kvip.daemon.beside import DumpsBeside
+from kvip.daemon.beside import DumpsBeside, a_thread
 from kvip.daemon.binding import Binding
 from kvip.daemon.caches import Caches
 from kvip.daemon.chronicle import Chronicle
@@ -125,7 +124,7 @@ class Parts:
                 clock=clock,
                 lifetime_s=self.lifetime_s,
                 dump_beside=DumpsBeside(dumps.dump),
-                beside=ThreadPoolExecutor(max_workers=1, thread_name_prefix="bind"),
+                beside=a_thread("bind"),
             ),
             self.guard,
             self.announcer,

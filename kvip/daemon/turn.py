@@ -216,6 +216,10 @@ class Turn:
         if result.problem == IN_DOUBT:
             again.at(vip, self._clock.now() + DOUBT_RETRY_S)
             return
+        if isinstance(result.action, diff.Refresh) and result.problem and not self._facts.is_marked(vip):
+            # It is gone, which renewing it showed.
+            again.at(vip, self._clock.now())
+            return
         if result.problem in (NO_PERMIT, PERMIT_ENDED):
             # Nothing is wrong with binding here; a permit that is won again marks the VIP again.
             return

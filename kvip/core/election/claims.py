@@ -164,7 +164,8 @@ def _is_only_bound(slot: Slot, vip: Vip, before: Want, now: Want, *, mine: bool)
     """Was a VIP that is this node's and stays so bound here, and its record says so already? Then there is nothing to decide: the VIPs of a
     crowd are bound some at a time, each time some of every record."""
     said = slot.record is not None and slot.record.proves(vip)
-    return mine and said and vip not in slot.leaving and not now.unasked and now == msgspec.structs.replace(before, held=True)
+    bound = msgspec.structs.replace(before, held=True, unconfirmed=False)
+    return mine and said and vip not in slot.leaving and not now.unasked and now == bound
 
 
 def refused(state: State, vips: frozenset[Vip], *, now: float) -> State:

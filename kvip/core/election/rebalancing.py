@@ -64,7 +64,7 @@ def _suits(state: State, slot: Slot, vip: Vip, node: str) -> bool:
     wanted = slot.wanted.get(vip)
     if (
         wanted is None
-        or not (wanted.want.asked and wanted.want.able and wanted.want.held)
+        or not (wanted.want.asked and wanted.want.able and wanted.want.held and not wanted.want.unconfirmed)
         or vip in state.given
         or vip in refuses(state, node)
     ):

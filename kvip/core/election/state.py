@@ -36,6 +36,9 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     able: bool | None
     shown: bool = False
     held: bool = False
+    """Here, or it may be."""
+    unconfirmed: bool = False
+    """The kernel has not said yet whether it is."""
     unasked: bool = False
     """Here the segment has to be asked for it, although a kvip held it before: it goes to another NIC, say."""
     leaning: Leaning = ALIKE

@@ -74,8 +74,8 @@ def decide(state: State, number: int, scene: Scene, now: float) -> Choice:
     # Until it was leaving it was permitted, and may have been bound since `held` was told: that is to be told again before the next step.
     off = frozenset(vip for vip in slot.leaving & before.leaving if not _want(slot, vip).held)
     here_or_off = [(vip, slot.wanted[vip].want) for vip in mine - (slot.leaving - off) if vip in slot.wanted]
-    proven = frozenset([vip for vip, want in here_or_off if want.held])
-    asking = frozenset([vip for vip, want in here_or_off if want.unasked and not want.held])
+    proven = frozenset([vip for vip, want in here_or_off if want.held and not want.unconfirmed])
+    asking = frozenset([vip for vip, want in here_or_off if want.unasked and vip not in proven])
     told = slot.record is None or not (proven & slot.record.unproven or asking - slot.record.unproven)
     look_at = min(slot.unseen_until or NEVER, now + POLL_S if slot.leaving else NEVER)
     if slot.leaving - before.leaving:
@@ -145,6 +145,11 @@ def _to_be_mended(state: State, slot: Slot) -> bool:
 def _want(slot: Slot, vip: Vip) -> Want:
     wanted = slot.wanted.get(vip)
     return wanted.want if wanted is not None else UNKNOWN
+
+
+def _is_here(want: Want) -> bool:
+    """Did the kernel say so? Then it was asked for, or did not have to be."""
+    return want.held and not want.unconfirmed
 
 
 def _refused(state: State, vip: Vip, now: float) -> bool:
@@ -234,7 +239,7 @@ def _write(
         if heir:
             claims[heir] = (*claims.get(heir, ()), vip)
     # Nobody knows for how long the address has been free: another host may have been given it meanwhile.
-    long_dead = {vip for vip in takes if record is not None and record.holder.get(vip) not in state.met and not _want(slot, vip).held}
+    long_dead = {vip for vip in takes if record is not None and record.holder.get(vip) not in state.met and not _is_here(_want(slot, vip))}
     spec, notes = records.claim(
         claims,
         state.incarnation,

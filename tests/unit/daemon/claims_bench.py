@@ -124,6 +124,9 @@ class Hands:
     def able(self, vip):
         return vip in self.wanted and vip not in self.unable
 
+    def unconfirmed(self, vip):
+        return False
+
     def held(self, vip):
         return vip in self.bound
 

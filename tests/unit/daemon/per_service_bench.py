@@ -125,6 +125,9 @@ class Node:
     def able(self, vip):
         return vip not in self.unable
 
+    def unconfirmed(self, vip):
+        return False
+
     def held(self, vip):
         return vip in self.bound
 

@@ -1,11 +1,11 @@
-"""A dump beside the event loop waits for nobody else's blocking call, and never runs twice at once."""
+"""What runs beside the event loop: a dump waits for nobody else's blocking call and never runs twice at once; a thread is there or not."""
 
 import asyncio
 import threading
 
 import pytest
 
-from kvip.daemon.beside import DumpsBeside
+from kvip.daemon.beside import DumpsBeside, a_thread
 from kvip.errors import NetlinkError
 from tests.unit.daemon.fake_ports import marked
 
@@ -53,3 +53,20 @@ async def test_what_the_dump_raises_comes_through():
 
     with pytest.raises(NetlinkError):
         await DumpsBeside(dump)()
+
+
+def test_a_thread_runs_before_it_has_work():
+    thread = a_thread("bind")
+    assert thread is not None
+    with thread:
+        assert any(each.name.startswith("bind") for each in threading.enumerate())
+        assert thread.submit(int, "7").result() == 7
+
+
+def test_where_none_can_be_started_there_is_none_to_give_work_to(monkeypatch, caplog):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert a_thread("bind") is None
+    assert "can't start new thread" in caplog.records[0].reason

@@ -38,7 +38,7 @@ async def test_a_permit_that_ends_while_binding_undoes_it_without_a_frame(bench)
     bench.kernel.after_add = bench.denied.add
     (done,) = await bench.executor.take([take()], epoch=bench.executor.epoch)
     assert done.problem == "permit ended while binding"
-    assert bench.log == [("admit", VIP), ("add", VIP), ("delete", VIP), ("out", VIP)]
+    assert bench.log == [("admit", VIP), ("add", VIP), ("dump", ""), ("delete", VIP), ("out", VIP)]
     assert bench.kernel.table == {}
     assert bench.facts.marked() == ()
 

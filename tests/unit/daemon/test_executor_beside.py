@@ -24,6 +24,7 @@ class HeldKernel(Kernel):
         super().__init__(log)
         self.began = threading.Event()
         self.go = threading.Event()
+        self.over = threading.Event()
         self.raises = None
 
     def apply(self, operations):
@@ -32,7 +33,10 @@ class HeldKernel(Kernel):
             assert self.go.wait(LONGEST_S)
             if self.raises is not None:
                 raise self.raises
-        return super().apply(operations)
+        try:
+            return super().apply(operations)
+        finally:
+            self.over.set()
 
 
 @pytest.fixture
@@ -80,8 +84,13 @@ async def test_the_loop_goes_on_while_the_kernel_binds(bench):
 
 
 async def test_i1_what_is_being_bound_counts_as_bound(bench):
-    async with Taking(bench):
+    async with Taking(bench) as taking:
         assert set(bench.facts.marked()) == set(VIPS)
+        assert all(map(bench.facts.unconfirmed, VIPS)), "nothing is proven by it"
+        assert bench.facts.confirmed_count() == 0
+        await taking.problems()
+        assert not any(map(bench.facts.unconfirmed, VIPS))
+        assert bench.facts.confirmed_count() == len(VIPS)
 
 
 async def test_what_the_kernel_refuses_counts_as_bound_no_longer(bench):
@@ -147,6 +156,31 @@ async def test_i6_what_another_program_put_there_after_a_withdrawal_is_left_alon
     assert FIRST in {address.ip for address in bench.kernel.table.values()}
 
 
+async def test_i6_what_lost_the_mark_meanwhile_is_left_alone_though_the_permit_ended(bench):
+    async with Taking(bench) as taking:
+        bench.denied.update((FIRST, SECOND))
+        bench.kernel.go.set()
+        bench.kernel.over.wait(LONGEST_S)
+        bench.kernel.put(unmarked(FIRST))
+        assert (await taking.problems())[FIRST] == PERMIT_ENDED
+    assert {address.ip for address in bench.kernel.table.values()} == {FIRST, *OTHERS}
+
+
+async def test_r2_a_fence_in_the_question_for_a_permit_afterwards_leaves_nothing_announced(bench):
+    def fencing(vip):
+        if vip == VIPS[-1] and bench.kernel.ours():
+            bench.executor.fence()
+            bench.executor._permit = lambda vip: None
+            return None
+        return 1003.0
+
+    async with Taking(bench) as taking:
+        bench.executor._permit = fencing
+        assert (await taking.problems())[VIPS[-1]] == PERMIT_ENDED
+    assert bench.kernel.ours() == set(bench.facts.marked()) == set()
+    assert bench.announcer.active == {}
+
+
 async def test_a_renewal_and_a_dump_come_after_what_is_with_the_kernel(bench):
     async with Taking(bench) as taking:
         at_once(bench)
@@ -172,6 +206,15 @@ async def test_a_stop_without_a_fence_leaves_the_facts_right(bench):
         at_once(bench)
         await asyncio.wait([taking.task])
     assert bench.kernel.ours() == set(bench.facts.marked()) == set(VIPS)
+
+
+async def test_a_stop_is_no_less_one_for_what_the_other_thread_raised(bench):
+    bench.kernel.raises = RuntimeError("unforeseen")
+    async with Taking(bench) as taking:
+        taking.task.cancel()
+        at_once(bench)
+        await asyncio.wait([taking.task])
+        assert taking.task.cancelled()
 
 
 async def test_a_request_that_fails_as_a_whole_is_a_problem_of_each(bench):

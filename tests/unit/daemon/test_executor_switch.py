@@ -113,6 +113,7 @@ async def test_what_a_failed_request_may_have_bound_counts_as_bound_until_a_dump
     assert done.problem
     assert bench.facts.doubted
     assert bench.facts.marked() == (VIP,)
+    assert bench.facts.unconfirmed(VIP)
     assert ("silence", VIP) in bench.log
     (adopted,) = await bench.executor.adopt([Adopt(vip=VIP, link=LINK)], epoch=bench.executor.epoch)
     assert adopted.problem == IN_DOUBT

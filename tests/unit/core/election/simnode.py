@@ -173,6 +173,7 @@ class Node:
             able=vip in self.asked and vip in self.able,
             shown=vip in self.world.shown,
             held=vip in self.bound,
+            unconfirmed=vip in self.world.unconfirmed,
             unasked=vip in self.world.moved,
             leaning=self.world.leaning,
         )

@@ -54,6 +54,7 @@ class World:
         self.taken = set()
         """VIPs that another host answers for when it is asked: nobody binds them."""
         self.moved = set()
+        self.unconfirmed = set()
         """VIPs that go to another segment than the one on which they are known."""
         self.requests = []
         """(time, node, op) of every request sent, for tests that judge their order."""

@@ -33,6 +33,20 @@ def test_what_is_taken_first_is_unproven_until_it_is_bound_and_then_nothing_more
     assert len(world.sent(a, purpose="claim")) == len(writes)
 
 
+def test_what_may_be_bound_is_unproven_until_the_kernel_says_that_it_is():
+    world = World(vips=2)
+    maybe, _ = world.vips
+    world.unconfirmed = {maybe}
+    a = world.add("a")
+    world.until(world.all_held, limit_s=5.0)
+    world.run(P)
+    assert unproven(world) == {maybe}
+    world.unconfirmed = set()
+    a.soon()
+    world.run(P)
+    assert unproven(world) == set()
+
+
 def test_a_vip_that_its_holder_could_not_bind_is_no_less_unproven_for_the_next():
     """The former holder asked, got an answer and bound nothing: only the record tells that from a holder that had it bound."""
     world = World(vips=2)
