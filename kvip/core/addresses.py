@@ -22,6 +22,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LONGEST_ADDRESS = 64
 """Characters; longer text is no address, and is not tried."""
 MOST_NETWORKS_SHOWN = 5
+PARSED_LIMIT = 32_768
+"""Addresses that are remembered as they were parsed: some MiB. Annotation, spec and status of a Service name the same ones."""
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +47,9 @@ def network_of(ip: Vip, prefix_len: int) -> Network:
     return ipaddress.ip_network(f"{ip}/{prefix_len}", strict=False)
 
 
+@lru_cache(maxsize=PARSED_LIMIT)
 def parse(value: str) -> Vip:
-    """The address in canonical form. Raises ValueError with the fault."""
+    """The address in canonical form, remembered. Raises ValueError with the fault."""
     if len(value) > LONGEST_ADDRESS:
         raise ValueError("is too long to be an IP address")
     if "%" in value:

@@ -178,7 +178,10 @@ class Facts:
 
     def bound(self, vip: Vip) -> tuple[Bound, ...]:
         """Everywhere this address is, marked or not, except where kube-proxy put it."""
-        return tuple(bound for bound in self._bound.get(vip, {}).values() if not self._is_proxys(bound.address))
+        places = self._bound.get(vip)
+        if places is None:
+            return ()
+        return tuple([bound for bound in places.values() if bound.address.marked or not self._is_proxys(bound.address)])
 
     def proxied(self) -> set[Vip]:
         """Addresses that kube-proxy (mode ipvs) made local, whoever holds them."""

@@ -34,10 +34,8 @@ TICK_S = 0.5
 SERVICES_PER_TURN = 32
 VIPS_PER_TURN = TAKE_SLICE
 """What a turn does before others get theirs: a withdrawal that comes meanwhile waits for one turn, not for all that is to be bound."""
-UNHURRIED_PER_TURN = 16
-"""VIPs beside those that an audit looks at: about a millisecond, for which a change waits."""
-RENEWALS_PER_TURN = 32
-"""The same of those whose lifetimes are to be renewed, which takes about half of that for each."""
+UNHURRIED_PER_TURN = 32
+"""VIPs beside those that an audit looks at, and as many whose lifetimes are renewed: about a millisecond, for which a change waits."""
 SORTED_AT_A_TIME = 1_024
 """VIPs of which is asked at a time whether they are to go first: about a millisecond or two."""
 STEPS_BETWEEN_TURNS = 8
@@ -166,7 +164,7 @@ class ReconcileLoop:
                 await asyncio.sleep(0)
             reading = bool(self._services) and self._desire.known
             dirty = self._marks.take(most=VIPS_PER_TURN, beside=UNHURRIED_PER_TURN, reading=reading)
-            renewals = self._marks.take_renewals(most=RENEWALS_PER_TURN, reading=reading)
+            renewals = self._marks.take_renewals(most=UNHURRIED_PER_TURN, reading=reading)
             bound = await self.turn.act(dirty, self, renewals=renewals) if dirty or renewals else set[Vip]()
             # A renewal says nothing new, unless it came to letting go.
             told = self._news.note([*dirty, *(vip for vip in renewals if not self._facts.is_marked(vip))], bound=bound)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from kvip.daemon.reconcile_loop import RENEWALS_PER_TURN, UNHURRIED_PER_TURN, VIPS_PER_TURN
+from kvip.daemon.reconcile_loop import UNHURRIED_PER_TURN, VIPS_PER_TURN
 from tests.unit.daemon.fake_ports import LIFETIME_S, VIP, many_services, service
 from tests.unit.daemon.house import House
 
@@ -122,7 +122,7 @@ def test_a_change_does_not_wait_for_what_is_only_looked_at_again(house, why):
             house.upkeep.doubt("audit")
         await asyncio.sleep(0.1 if why == "audit" else LIFETIME_S / 2)
         assert len(planned) >= 64
-        assert planned.index(VIP) <= 2 * (UNHURRIED_PER_TURN if why == "audit" else RENEWALS_PER_TURN)
+        assert planned.index(VIP) <= 2 * UNHURRIED_PER_TURN
         assert max(rushes) <= 1, "nothing that tells of VIPs is held back for it"
 
     house.play(story)
