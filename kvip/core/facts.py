@@ -43,7 +43,8 @@ class Facts:
         self._marked: dict[Vip, None] = {}
         self._expiry = Deadlines()
         """Of what is marked."""
-        self._unconfirmed: set[Vip] = set()
+        self._unconfirmed: dict[Vip, Place] = {}
+        """Where a VIP may be bound, though the kernel has not said that it is."""
         self._strange: dict[Vip, None] = {}
         """Addresses that are there without kvip's mark: each event asks for them, and must not look through all VIPs."""
         self.strangers = 0
@@ -94,10 +95,10 @@ class Facts:
             shown.add((vip, place))
             if (vip, place) in newer:
                 continue
-            known = self._bound.get(vip, {}).get(place)
+            known = None if self._unconfirmed.get(vip) == place else self._bound.get(vip, {}).get(place)
             if known is None or (known.address.marked, known.address.flags) != (address.marked, address.flags):
                 changed.add(vip)
-            if known is None or vip in self._unconfirmed or not _says_the_same(known, address, now=now):
+            if known is None or not _says_the_same(known, address, now=now):
                 self._note(address, now=now)
         return changed
 
@@ -113,7 +114,7 @@ class Facts:
     def expect(self, address: Address, *, now: float) -> None:
         """The kernel is being asked for this address: from here on it may be there, and counts as bound until the kernel says otherwise."""
         self.note_bound(address, now=now)
-        self._unconfirmed.add(address.ip)
+        self._unconfirmed[address.ip] = address.index, address.prefix_len
 
     def note_bound(self, address: Address, *, now: float) -> None:
         """The kernel confirmed that this address is there."""
@@ -121,9 +122,9 @@ class Facts:
         self._note(address, now=now)
 
     def _note(self, address: Address, *, now: float) -> None:
-        self._unconfirmed.discard(address.ip)
         expires_at = None if address.valid_s is None else now + address.valid_s
         place = (address.index, address.prefix_len)
+        self._confirm(address.ip, place)
         self._bound.setdefault(address.ip, {})[place] = Bound(address=address, expires_at=expires_at)
         self._note_mark(address.ip)
 
@@ -138,14 +139,18 @@ class Facts:
             self._newer.add(key)
             self._heard.pop(key, None)
 
+    def _confirm(self, vip: Vip, place: Place) -> None:
+        if self._unconfirmed.get(vip) == place:
+            del self._unconfirmed[vip]
+
     def _forget(self, vip: Vip, place: Place) -> None:
+        self._confirm(vip, place)
         places = self._bound.get(vip)
         if places is None:
             return
         places.pop(place, None)
         if not places:
             del self._bound[vip]
-            self._unconfirmed.discard(vip)
         self._note_mark(vip)
 
     def _note_mark(self, vip: Vip) -> None:

@@ -120,7 +120,7 @@ class Upkeep:
         try:
             if cause in WITH_LINKS:
                 await self._refresh_links(cause)
-            had = set(self._facts.marked())
+            had = {vip for vip in self._facts.marked() if not self._facts.unconfirmed(vip)}
             changed = await self._executor.resync(cause)
             if self._facts.doubted:
                 self.doubt("event")

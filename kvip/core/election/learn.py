@@ -212,8 +212,11 @@ def _learn_shared(state: State, lease: Lease | None, *, now: float, asked: str, 
 
 
 def _is_the_same(before: shared.Election, after: shared.Election) -> bool:
-    """Does the Lease of mode `global` stand as it did when it was seen last?"""
+    """Does the Lease of mode `global` stand as it did when it was seen last, and is it no freer for that?"""
     if before.view is None or after.view is None:
+        return False
+    free_at = shared.free_at(after)
+    if free_at is not None and before.view.seen_at < free_at <= after.view.seen_at:
         return False
     return after == msgspec.structs.replace(before, view=msgspec.structs.replace(before.view, seen_at=after.view.seen_at))
 

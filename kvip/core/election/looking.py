@@ -79,6 +79,9 @@ def _look_at_shared(state: State, now: float, ops: list[Op]) -> tuple[State, flo
     urgent = state.shared_for != state.incarnation
     period_s = state.timers.retry_period_s if blocked(state, now) else SHARED_POLL_S
     due = now if urgent else state.shared_at + period_s
+    free_at = shared.free_at(state.shared) if state.shared is not None else None
+    if free_at is not None and state.shared_at < free_at:
+        due = min(due, free_at)
     ready_at = free_to_send(state, state.shared_name, now)
     if ready_at is None or max(due, ready_at) > now:
         return state, NEVER if ready_at is None else max(due, ready_at)
@@ -92,7 +95,10 @@ def blocked(state: State, now: float) -> str:
         return ""
     free_at = shared.free_at(state.shared)
     view = state.shared.view
-    if free_at is None or free_at <= now or view is None or view.version in _known_dead(state):
+    if free_at is None or view is None or view.version in _known_dead(state):
+        return ""
+    # Its silence counts as far as it was seen (PROTOCOL T1): while no read of it comes through, it may be renewed.
+    if free_at <= min(now, view.seen_at):
         return ""
     return f"Lease {state.shared_name} is held by {view.holder or 'somebody until just now'}; nothing is taken beside another mode"
 

@@ -8,6 +8,7 @@ import pytest
 from kvip import metrics
 from kvip.core.model import Vip
 from kvip.daemon.reconcile_loop import TICK_S, VIPS_PER_TURN
+from kvip.errors import NetlinkError
 from tests.unit.daemon.fake_ports import (
     ETH0,
     ETH1,
@@ -120,6 +121,24 @@ def test_k9_lifetimes_are_renewed_before_two_thirds_are_gone_a_share_per_tick(ho
         assert all(
             bound.expires_at - house.clock.now() > LIFETIME_S / 3 for vip in house.facts.marked() for bound in house.facts.bound(vip)
         )
+
+    house.play(story)
+
+
+def test_i7_what_was_asked_for_and_never_bound_is_not_called_removed(house, caplog):
+    def broken(operations):
+        house.kernel.dump_broken = NetlinkError(errno.ENOBUFS, "dump", "addresses")
+        raise NetlinkError(errno.ENOBUFS, "apply", "addresses")
+
+    async def story():
+        house.kernel.apply, apply = broken, house.kernel.apply
+        house.apply(service(VIP))
+        await asyncio.sleep(0.1)
+        assert house.facts.unconfirmed(VIP)
+        house.kernel.apply, house.kernel.dump_broken = apply, None
+        await asyncio.sleep(3)
+        assert house.kernel.ours() == {VIP}
+        assert "removed by someone else" not in caplog.text
 
     house.play(story)
 

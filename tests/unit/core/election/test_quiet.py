@@ -46,6 +46,27 @@ def test_g5_what_another_mode_gave_back_is_taken_as_soon_as_it_is_free():
     world.until(world.all_held, limit_s=5)
 
 
+def test_g5_silence_of_another_mode_counts_as_far_as_it_was_seen():
+    """Every read of its Lease is lost, while its holder lives and all else is answered."""
+    world = World()
+
+    def renewed(by):
+        world.server.store(SHARED, "u0", LeaseSpec(holder_identity="other", lease_duration_seconds=5, lease_transitions=by), {}, {})
+
+    renewed(0)
+    a = world.add("a", shared_name=SHARED)
+    world.run(2 * P)
+    a.hold = lambda op: op.name == SHARED
+    for by in range(1, 20):
+        renewed(by)
+        world.run(2.0)
+        assert not a.acts()
+    a.hold = None
+    world.run(2 * P)
+    assert not a.acts(), "it was renewed just now"
+    world.until(world.all_held, limit_s=12)
+
+
 def test_g5_what_was_waited_out_once_is_not_waited_for_by_those_that_start_later():
     """A Lease that another mode gave back stays as it is for ever: each restart would wait for it again."""
     world = World()
