@@ -31,7 +31,7 @@ T = TypeVar("T")
 SLICE = 64
 """Addresses per netlink request: below 10 ms of kernel time, so that the event loop is never held for long."""
 TAKE_SLICE = 128
-"""The same of addresses to add: a take-over of a crowd is quicker by it, and the loop is not held (`BESIDE_FROM`)."""
+"""The same of addresses to add: a take-over of a crowd is quicker by it, and many are added beside the loop (`BESIDE_FROM`)."""
 BESIDE_FROM = 32
 """So many IPv4 addresses to add are worth another thread: where thousands are on one NIC already, they take the kernel tens of
 milliseconds (docs/performance.md, addresses)."""
