@@ -23,10 +23,12 @@ class DumpsBeside:
     def __init__(self, dump: Callable[[], list[Address]]) -> None:
         """`dump` runs on the thread; two never run at once, also when nobody waits for the first one any more."""
         self._dump = dump
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dump")
+        self._thread = a_thread("dump")
 
     async def __call__(self) -> list[Address]:
         """Raises what `dump` raises."""
+        if self._thread is None:
+            return self._dump()
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._dump)
 
 

@@ -96,7 +96,7 @@ class ClaimsLoop:
     @property
     def blocked(self) -> str:
         """Why nothing is taken although this node is alive; "" = nothing in the way."""
-        return claims.blocked(self._state, self._clock.now())
+        return claims.blocked(self._state)
 
     @property
     def valid_until(self) -> float | None:
@@ -336,7 +336,7 @@ class ClaimsLoop:
             metrics.claims_held.set(len(self._mine))
             self._wires.won(changed)
         self._peers.look(state, now=now, valid=self._until is not None)
-        blocked = claims.blocked(state, now)
+        blocked = claims.blocked(state)
         if blocked != self._was_blocked:
             self._was_blocked = blocked
             log.warning(blocked or "nothing is in the way any more: VIPs may be taken")

@@ -169,13 +169,13 @@ class Executor:
             return results
         answers = await self._binding.add([(a.vip, a.link) for a in permitted], dad={a.vip for a in permitted if a.dad})
         begun: list[Done] = []
-        removed: list[Vip] = []
+        removed: set[Vip] = set()
         for action, (_, problem) in zip(permitted, answers, strict=True):
             if not problem:
                 # Others got their turn meanwhile: a permit may have ended, a fence removed what was bound.
                 problem = self._ended(action.vip, epoch) if self._facts.is_marked(action.vip) else PERMIT_ENDED
                 if problem and self._facts.is_marked(action.vip):
-                    removed.append(action.vip)
+                    removed.add(action.vip)
             begun.append(Done(action=action, problem=problem))
         if removed:
             # By value, and so only what has kvip's mark still.

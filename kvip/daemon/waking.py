@@ -9,8 +9,8 @@ import asyncio
 
 
 async def woken(wake: asyncio.Event, *, within_s: float) -> None:
-    """Until `wake` is set, which it is after `within_s` seconds at the latest. Each loop waits like this several times a second for ever:
-    a timer costs about a third of `asyncio.timeout`, which cancels the waiting task."""
+    """Until `wake` is set, which it is after `within_s` seconds at the latest. Each loop waits like this several times a second for ever,
+    and `asyncio.timeout` does more: it cancels the waiting task, and turns that into its error."""
     timer = asyncio.get_running_loop().call_later(within_s, wake.set)
     try:
         await wake.wait()

@@ -29,6 +29,8 @@ class Whereabouts:
         self._slices_of: dict[ServiceKey, set[str]] = {}
         self._service_of: dict[str, ServiceKey] = {}
         self._judged: dict[str, tuple[Mapping[str, str], str]] = {}
+        self._own: tuple[Node | None, str] = None, ""
+        """This node's object, and what was found of it: asked for at each turn of several loops."""
         self.version = 0
         """Grows with each change that an answer may hang on."""
 
@@ -66,8 +68,11 @@ class Whereabouts:
 
     def exclusion(self) -> str:
         """Why this node is to hold no VIPs, by its Node object; "" = it may."""
-        judged = self._judged.get(self._node)
-        return judged[1] if judged is not None else ""
+        node: Node | None = self._nodes.store.get(self._node)
+        judged, excluded = self._own
+        if node is not judged:
+            self._own = node, excluded = node, siting.exclusion(node, self._rules)
+        return excluded
 
     def endpoints(self, service: ServiceKey) -> Endpoints:
         """What the slices of a Service say."""

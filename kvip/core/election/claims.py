@@ -206,7 +206,7 @@ def _why_invalid(state: State) -> str:
 def _claim(state: State, now: float, ops: list[Op]) -> tuple[State, float]:
     """Decide about each record that is due."""
     wake_at = NEVER
-    free = not state.shared_name or (state.shared_for == state.incarnation and not blocked(state, now))
+    free = not state.shared_name or (state.shared_for == state.incarnation and not blocked(state))
     may_take = free and fresh(state, now) and state.about.eligible and now >= state.not_before and state.synced_at is not None
     if rebalancing.due(state, now):
         state = rebalancing.plan(state, taking.scene(state, now, may_take=may_take), now)

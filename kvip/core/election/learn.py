@@ -206,17 +206,25 @@ def _learn_shared(state: State, lease: Lease | None, *, now: float, asked: str, 
     after = shared.observe(before, lease, now=now, asked_at_version=asked)
     after_ours = sent_at >= state.valid_since
     shared_for = state.incarnation if after_ours else state.shared_for
-    same = state.shared is not None and shared_for == state.shared_for and _is_the_same(before, after)
-    state = replace(state, shared=after, shared_at=now, shared_for=shared_for)
+    read_at = max(state.shared_read_at, sent_at)
+    same = state.shared is not None and shared_for == state.shared_for and _stands(before, after)
+    same = same and seen_free(before, read_at=state.shared_read_at) == seen_free(after, read_at=read_at)
+    state = replace(state, shared=after, shared_at=now, shared_for=shared_for, shared_read_at=read_at)
     return state if same else look_again(state)
 
 
-def _is_the_same(before: shared.Election, after: shared.Election) -> bool:
-    """Does the Lease of mode `global` stand as it did when it was seen last, and is it no freer for that?"""
+def seen_free(election: shared.Election, *, read_at: float) -> bool:
+    """Was the Lease of mode `global` seen free, or as it was by a read that was sent when its time was over? `read_at`: the last one's.
+
+    Its holder's silence counts as far as it was seen (PROTOCOL T1): while no read comes through, it may be renewed.
+    """
+    free_at, view = shared.free_at(election), election.view
+    return free_at is None or (view is not None and free_at <= max(view.changed_at, read_at))
+
+
+def _stands(before: shared.Election, after: shared.Election) -> bool:
+    """Does the Lease of mode `global` stand as it did when it was seen last?"""
     if before.view is None or after.view is None:
-        return False
-    free_at = shared.free_at(after)
-    if free_at is not None and before.view.seen_at < free_at <= after.view.seen_at:
         return False
     return after == msgspec.structs.replace(before, view=msgspec.structs.replace(before.view, seen_at=after.view.seen_at))
 

@@ -10,7 +10,7 @@ import msgspec
 from kvip.core.election import lease as shared
 from kvip.core.election import records
 from kvip.core.election.heartbeat import LABELS
-from kvip.core.election.learn import version_of
+from kvip.core.election.learn import seen_free, version_of
 from kvip.core.election.state import ALL, NEVER, Op, State, attempt_s, free_to_send, own_name, replace, valid
 from kvip.core.natural import natural
 
@@ -48,7 +48,7 @@ def look(state: State, now: float, ops: list[Op]) -> tuple[State, float]:
         else:
             wake_at = min(wake_at, ready_at)
     if state.shared_name and valid(state, now):
-        state, again = _look_at_shared(_publish_shared(state, now), now, ops)
+        state, again = _look_at_shared(_publish_shared(state), now, ops)
         wake_at = min(wake_at, again)
     return state, wake_at
 
@@ -67,21 +67,20 @@ def _settle_count(state: State, now: float, ops: list[Op]) -> tuple[State, float
     return under_way(state, msgspec.structs.replace(op, spec=spec, annotations=notes, labels=dict(LABELS)), ops), NEVER
 
 
-def _publish_shared(state: State, now: float) -> State:
+def _publish_shared(state: State) -> State:
     """Spare the nodes that start later, this one too, the wait for a holder that is dead already, or has given up."""
     view = state.shared.view if state.shared is not None else None
-    if view is None or not view.version or blocked(state, now) or view.version == state.about.shared_dead:
+    if view is None or not view.version or blocked(state) or view.version == state.about.shared_dead:
         return state
     return replace(state, about=msgspec.structs.replace(state.about, shared_dead=view.version))
 
 
 def _look_at_shared(state: State, now: float, ops: list[Op]) -> tuple[State, float]:
     urgent = state.shared_for != state.incarnation
-    period_s = state.timers.retry_period_s if blocked(state, now) else SHARED_POLL_S
+    period_s = state.timers.retry_period_s if blocked(state) else SHARED_POLL_S
     due = now if urgent else state.shared_at + period_s
-    free_at = shared.free_at(state.shared) if state.shared is not None else None
-    if free_at is not None and state.shared_at < free_at:
-        due = min(due, free_at)
+    if state.shared is not None and not seen_free(state.shared, read_at=state.shared_read_at):
+        due = min(due, opens_at(state))
     ready_at = free_to_send(state, state.shared_name, now)
     if ready_at is None or max(due, ready_at) > now:
         return state, NEVER if ready_at is None else max(due, ready_at)
@@ -89,16 +88,12 @@ def _look_at_shared(state: State, now: float, ops: list[Op]) -> tuple[State, flo
     return under_way(state, _read(state, "read", state.shared_name, view.version if view is not None else "", now), ops), NEVER
 
 
-def blocked(state: State, now: float) -> str:
+def blocked(state: State) -> str:
     """Why nothing is taken although this node is alive: a holder of another mode; "" = nothing in the way (PROTOCOL G5)."""
     if not state.shared_name or state.shared is None:
         return ""
-    free_at = shared.free_at(state.shared)
     view = state.shared.view
-    if free_at is None or view is None or view.version in _known_dead(state):
-        return ""
-    # Its silence counts as far as it was seen (PROTOCOL T1): while no read of it comes through, it may be renewed.
-    if free_at <= min(now, view.seen_at):
+    if view is None or seen_free(state.shared, read_at=state.shared_read_at) or view.version in _known_dead(state):
         return ""
     return f"Lease {state.shared_name} is held by {view.holder or 'somebody until just now'}; nothing is taken beside another mode"
 

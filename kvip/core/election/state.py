@@ -166,6 +166,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     shared_for: str = ""
     """For which incarnation of ours the shared Lease was read after its heartbeat was written."""
     shared_at: float = float("-inf")
+    shared_read_at: float = float("-inf")
+    """When the last read of it was sent that was answered: what it shows may be as old as that."""
 
     rebalance: bool = False
     """Are VIPs of a node that holds more than others to move to those?"""

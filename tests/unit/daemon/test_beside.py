@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from kvip.daemon import beside
 from kvip.daemon.beside import DumpsBeside, a_thread
 from kvip.errors import NetlinkError
 from tests.unit.daemon.fake_ports import marked
@@ -70,3 +71,8 @@ def test_where_none_can_be_started_there_is_none_to_give_work_to(monkeypatch, ca
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert a_thread("bind") is None
     assert "can't start new thread" in caplog.records[0].reason
+
+
+async def test_where_there_is_no_thread_a_dump_is_made_all_the_same(monkeypatch):
+    monkeypatch.setattr(beside, "a_thread", lambda name: None)
+    assert await DumpsBeside(lambda: [marked()])() == [marked()]

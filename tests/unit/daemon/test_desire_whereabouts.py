@@ -269,3 +269,15 @@ def test_where_a_vip_may_be_is_not_worked_out_anew_for_another_service(house):
     assert chosen.count([WEB]) <= 1
     house.read(service(VIP, local=True))
     assert house.desire.eligible(VIP) is False
+
+
+def test_what_the_node_object_says_holds_though_nobody_told_of_it(house):
+    def stored(*keys):
+        house.nodes.store["n1"] = replace(node("n1"), spec=replace(node("n1").spec, taints=[Taint(key=key) for key in keys]))
+
+    stored("node.cloudprovider.kubernetes.io/shutdown")
+    assert house.desire.whereabouts.exclusion()
+    stored()
+    assert not house.desire.whereabouts.exclusion()
+    del house.nodes.store["n1"]
+    assert not house.desire.whereabouts.exclusion()

@@ -78,6 +78,7 @@ async def test_the_loop_goes_on_while_the_kernel_binds(bench):
         await asyncio.sleep(0.005)
         assert bench.kernel.table == {}
         assert bench.announcer.active == {}
+        assert bench.slices == 0, "a kernel that hangs is no progress (R5)"
         assert await taking.problems() == dict.fromkeys(VIPS, "")
     assert set(bench.announcer.active) == set(VIPS)
     assert set(bench.facts.marked()) == bench.kernel.ours() == set(VIPS)

@@ -9,6 +9,7 @@ from kvip import metrics
 from kvip.core.model import Vip
 from kvip.daemon.reconcile_loop import TICK_S, VIPS_PER_TURN
 from kvip.errors import NetlinkError
+from kvip.kernel.answers import OpResult
 from tests.unit.daemon.fake_ports import (
     ETH0,
     ETH1,
@@ -121,6 +122,31 @@ def test_k9_lifetimes_are_renewed_before_two_thirds_are_gone_a_share_per_tick(ho
         assert all(
             bound.expires_at - house.clock.now() > LIFETIME_S / 3 for vip in house.facts.marked() for bound in house.facts.bound(vip)
         )
+
+    house.play(story)
+
+
+def test_what_its_renewal_finds_gone_is_put_back_at_once(house):
+    """Someone deleted it, and the kernel refused to put it back with the renewal; no message told of it."""
+    kernel = house.kernel
+
+    async def story():
+        house.apply(service(VIP))
+        await asyncio.sleep(1)
+        one = kernel.one
+
+        def refusing(operation):
+            if operation.kind != "replace":
+                return one(operation)
+            kernel.drop(operation.address.ip)
+            return OpResult(operation=operation, errno=errno.EADDRNOTAVAIL, ext_ack="", seen=None)
+
+        kernel.one = refusing
+        while kernel.ours():
+            await asyncio.sleep(0.01)
+        kernel.one = one
+        await asyncio.sleep(0.1)
+        assert kernel.ours() == {VIP}
 
     house.play(story)
 

@@ -1,6 +1,7 @@
 """What a node asks for while nothing happens, and when it looks again by itself."""
 
 from kvip.core.election import claims, taking
+from kvip.core.election import lease as lease_of_another_mode
 from kvip.core.model import Incarnation
 from kvip.core.objects import LeaseSpec
 from tests.unit.core.election.simnode import TIMERS
@@ -65,6 +66,27 @@ def test_g5_silence_of_another_mode_counts_as_far_as_it_was_seen():
     world.run(2 * P)
     assert not a.acts(), "it was renewed just now"
     world.until(world.all_held, limit_s=12)
+
+
+def test_g5_what_an_answer_shows_may_be_as_old_as_its_question():
+    """It was answered before the holder's time was over, which renewed then; the answer came after."""
+    world = World()
+    lease = {"holder_identity": "other", "lease_duration_seconds": 5}
+    world.server.store(SHARED, "u0", LeaseSpec(lease_transitions=0, **lease), {}, {})
+    a = world.add("a", shared_name=SHARED)
+    world.run(2 * P)
+    free_at = lease_of_another_mode.free_at(a.state.shared)
+    world.run(free_at - a.now() - P)
+    a.hold = lambda op: op.name == SHARED
+    world.until(lambda: a.held, limit_s=P)
+    (op,) = a.held
+    assert op.sent_at < free_at < op.sent_at + op.deadline_s
+    answer = world.perform(op)
+    world.server.store(SHARED, "u0", LeaseSpec(lease_transitions=1, **lease), {}, {})
+    world.run(free_at - a.now() + 0.01)
+    a.answer(op, answer, a.epoch)
+    world.run(0.5)
+    assert not a.acts()
 
 
 def test_g5_what_was_waited_out_once_is_not_waited_for_by_those_that_start_later():
